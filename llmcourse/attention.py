@@ -1,0 +1,199 @@
+"""Attention: a soft look-up in which every token asks all tokens it may see, and blends their answers.
+
+The formula is softmax(QKᵀ/√D)V of Vaswani et al. (2017), section 3.2. `attention_weights` is the formula in plain
+sight; `scaled_dot_product_attention` is the same result from torch's fused kernel.
+
+Letters: B batch, T query positions, S key positions, H heads, D width of one head, C = H * D width of the model.
+A boolean mask is True where one may look. A mask of numbers is added to the scores; there -inf hides.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Mask = (
+    Bool[Tensor, "*#mask T S"] | Bool[Tensor, "*#mask 1 S"] | Float[Tensor, "*#mask T S"] | Float[Tensor, "*#mask 1 S"]
+)
+
+
+def attention_weights(
+    query: Float[Tensor, "*batch T D"],
+    key: Float[Tensor, "*batch S D"],
+    mask: Mask | None = None,
+) -> Float[Tensor, "*batch T S"]:
+    """softmax(QKᵀ/√D): how much of its attention each query gives to each key. Every row sums to 1.
+
+    A hidden key gets exactly 0. A query that may look nowhere gives 0 to every key: it has nothing to blend.
+    """
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    if mask is None:
+        return scores.softmax(dim=-1)
+    if mask.is_floating_point():
+        scores, mask = scores + mask, mask != -math.inf
+    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+    # A row that is -inf throughout has no softmax (0/0, which is NaN), so hidden keys are set to 0 once more.
+    return weights.masked_fill(~mask, 0.0)
+
+
+def scaled_dot_product_attention(
+    query: Float[Tensor, "*batch T D"],
+    key: Float[Tensor, "*batch S D"],
+    value: Float[Tensor, "*batch S E"],
+    mask: Mask | None = None,
+) -> Float[Tensor, "*batch T E"]:
+    """`attention_weights(query, key, mask) @ value`, by the fused kernel, which never stores the weights."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def causal_mask(T: int, S: int | None = None, device: torch.device | None = None) -> Bool[Tensor, "T S"]:
+    """Each token may look at itself and at what came before it.
+
+    The T queries are the *last* T of the S positions, so the mask is right also when earlier keys come from a cache.
+    (torch's `is_causal=True` counts from the first position instead, which is another mask when T != S.)
+    """
+    S = T if S is None else S
+    if S < T:
+        raise ValueError(
+            f"causal_mask: {T} queries cannot be the last positions of only {S} keys; S must be at least T"
+        )
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(diagonal=S - T)
+
+
+def padding_mask(tokens: Int[Tensor, "B S"], pad: int) -> Bool[Tensor, "B 1 1 S"]:
+    """Nobody may look at padding. The two middle axes stretch over heads and queries; `&` joins it to another mask."""
+    return rearrange(tokens != pad, "B S -> B 1 1 S")
+
+
+class KVCache:
+    """The keys and values of one layer's past, so that generating a token costs one step and not a whole sequence."""
+
+    def __init__(self) -> None:
+        self.key: Float[Tensor, "B H S D"] | None = None
+        self.value: Float[Tensor, "B H S D"] | None = None
+
+    def __len__(self) -> int:
+        """How many positions are stored: the position of the next token."""
+        return 0 if self.key is None else self.key.shape[-2]
+
+    def append(
+        self, key: Float[Tensor, "B H T D"], value: Float[Tensor, "B H T D"]
+    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S D"]]:
+        """Add T positions, and return the keys and values of all positions so far."""
+        if self.key is not None and self.value is not None:
+            key, value = torch.cat([self.key, key], dim=-2), torch.cat([self.value, value], dim=-2)
+        self.key, self.value = key, value
+        return key, value
+
+    def select(self, rows: Int[Tensor, "N"]) -> None:
+        """Keep these rows of the batch, in this order; a row may be taken twice. Beam search needs it."""
+        if self.key is not None and self.value is not None:
+            self.key, self.value = self.key[rows], self.value[rows]
+
+
+class DotProductAttention(nn.Module):
+    """`scaled_dot_product_attention` as a module without weights: the place where hooks watch or change the heads."""
+
+    def forward(
+        self,
+        query: Float[Tensor, "B H T D"],
+        key: Float[Tensor, "B H S D"],
+        value: Float[Tensor, "B H S D"],
+        mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "B H T D"]:
+        """What each head read, before the heads are laid side by side."""
+        return scaled_dot_product_attention(query, key, value, mask)
+
+
+def split_heads(x: Float[Tensor, "B T C"], n_heads: int) -> Float[Tensor, "B H T D"]:
+    """Cut the width into heads, C = H * D: head h sees columns h * D to (h + 1) * D."""
+    return rearrange(x, "B T (H D) -> B H T D", H=n_heads)
+
+
+def merge_heads(x: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T C"]:
+    """Lay the heads side by side again, C = H * D."""
+    return rearrange(x, "B H T D -> B T (H D)")
+
+
+def share_heads(x: Float[Tensor, "B K S D"], n_heads: int) -> Float[Tensor, "B H S D"]:
+    """Let groups of H / K neighbouring query heads read the same key (or value) head, by repeating it."""
+    return x if x.shape[1] == n_heads else repeat(x, "B K S D -> B (K group) S D", group=n_heads // x.shape[1])
+
+
+class MultiHeadAttention(nn.Module):
+    """H attentions side by side, each on its own slice of the projected width; `out` mixes what they read.
+
+    n_kv_heads: how many heads the keys and values have. Fewer than `n_heads` makes a cache smaller: several query heads
+        then share one (grouped-query attention; with 1, multi-query). Sources: Shazeer (2019), Ainslie et al. (2023).
+    rotate: `rotate(x, start)` turns queries and keys by their position (see `transformer.RotaryPositions`); None leaves
+        the layer blind to order.
+    qk_norm: bring queries and keys of every head to size √D before they are compared (Henry et al., 2020).
+
+    With `context` the keys and values come from another sequence: cross-attention.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        n_kv_heads: int | None = None,
+        bias: bool = True,
+        rotate: Callable[[Tensor, int], Tensor] | None = None,
+        qk_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if n_heads < 1 or d_model % n_heads:
+            raise ValueError(
+                f"d_model={d_model} cannot be cut into n_heads={n_heads} equal heads; use a multiple of n_heads"
+            )
+        self.n_heads, self.n_kv_heads = n_heads, n_heads if n_kv_heads is None else n_kv_heads
+        if self.n_kv_heads < 1 or n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads={n_heads} cannot share n_kv_heads={n_kv_heads} evenly; use a divisor of n_heads")
+        d_head = d_model // n_heads
+        self.rotate = rotate
+        self.query = nn.Linear(d_model, d_model, bias=bias)
+        self.key = nn.Linear(d_model, self.n_kv_heads * d_head, bias=bias)
+        self.value = nn.Linear(d_model, self.n_kv_heads * d_head, bias=bias)
+        self.attend = DotProductAttention()
+        self.out = nn.Linear(d_model, d_model, bias=bias)
+        self.query_norm = nn.RMSNorm(d_head) if qk_norm else nn.Identity()
+        self.key_norm = nn.RMSNorm(d_head) if qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        context: Float[Tensor, "B S C"] | None = None,
+        mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Each position's blend of what it may see; the mask broadcasts against (B, H, T, S).
+
+        A cache remembers the layer's own past. Of a context, which does not grow, it keeps what the first call read.
+        """
+        start = 0 if cache is None else len(cache)
+        query = self.query_norm(split_heads(self.query(x), self.n_heads))
+        if self.rotate is not None and context is None:
+            query = self.rotate(query, start)
+        if context is not None and cache is not None and start:
+            key, value = cache.key, cache.value
+        else:
+            key, value = self._keys_and_values(x if context is None else context, start, context is None)
+            if cache is not None:
+                key, value = cache.append(key, value)
+        key, value = share_heads(key, self.n_heads), share_heads(value, self.n_heads)
+        return self.out(merge_heads(self.attend(query, key, value, mask)))
+
+    def _keys_and_values(
+        self, source: Float[Tensor, "B S C"], start: int, is_own: bool
+    ) -> tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"]]:
+        """What the source's positions hold up and say; only a sequence's own positions are turned."""
+        key = self.key_norm(split_heads(self.key(source), self.n_kv_heads))
+        if self.rotate is not None and is_own:
+            key = self.rotate(key, start)
+        return key, split_heads(self.value(source), self.n_kv_heads)

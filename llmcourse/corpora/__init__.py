@@ -1,0 +1,1 @@
+"""Generated corpora, each with its ground truth, and text written for this course."""

@@ -1,0 +1,52 @@
+"""What a cell shows: HTML with a plain-text twin, and the package's own source.
+
+Only the standard library is needed: Jupyter asks an object for its `_repr_html_`, a terminal for its `repr`.
+"""
+
+import html
+import inspect
+import textwrap
+from dataclasses import dataclass
+from types import FunctionType
+
+
+@dataclass(frozen=True)
+class Html:
+    """HTML for a browser, and the same content as text for everything else."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Source:
+    """Python source, shown with colours where the page can."""
+
+    code: str
+    origin: str  # which file of the package holds it
+
+    def _repr_markdown_(self) -> str:
+        caption = f"`{self.origin}`\n\n" if self.origin else ""
+        return f"{caption}```python\n{self.code.rstrip()}\n```"
+
+    def __repr__(self) -> str:
+        return self.code
+
+
+def show_source(*things: type | FunctionType) -> Source:
+    """The definitions as they stand in the package: what a chapter shows is what its models run."""
+    if not things:
+        raise ValueError("show_source() needs at least one function or class to show")
+    code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)) for thing in things)
+    return Source(code, ", ".join(dict.fromkeys(thing.__module__.replace(".", "/") + ".py" for thing in things)))
+
+
+def escape(text: str) -> str:
+    """Text made safe to stand inside HTML, also inside a quoted attribute (not inside a script)."""
+    return html.escape(text, quote=True)

@@ -1,0 +1,92 @@
+"""Are two results the same, and if not, how do they differ? In words a learner can use."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def same(a: Any, b: Any, tolerance: float) -> bool:
+    """Equal up to a relative tolerance (and the same absolute one), with the same types, shapes and dtypes.
+
+    NaN equals NaN here: the question is whether two answers do the same, not whether they are right.
+    """
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if not (a.is_floating_point() and tolerance):
+            return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else torch.equal(a, b)
+        return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key], tolerance) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
+    if _is_number(a) and _is_number(b):
+        return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
+    if hasattr(a, "kind") and hasattr(b, "kind"):
+        return type(a) is type(b) and a.kind == b.kind
+    return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def difference(observed: Any, expected: Any) -> str:
+    """What is wrong with a result, beginning with what matters most: its kind, its shape, its numbers."""
+    if observed is None:
+        return "your code returned None. Is a `return` missing?"
+    if isinstance(expected, Tensor):
+        return _tensor_difference(observed, expected)
+    if _is_number(expected) and isinstance(observed, Tensor) and observed.numel() == 1:
+        return (
+            f"your code returned a tensor; a plain number is expected: end with `.item()`. (Expected {expected:.4g}.)"
+        )
+    if _is_number(expected) and _is_number(observed):
+        return "your code returned NaN." if math.isnan(observed) else f"expected {expected:.6g}, got {observed:.6g}."
+    if type(observed) is not type(expected):
+        return f"your code returned {_kind(observed)}; {_kind(expected)} is expected."
+    return f"expected {_cut(expected)}, got {_cut(observed)}."
+
+
+def _tensor_difference(observed: Any, expected: Tensor) -> str:
+    if not isinstance(observed, Tensor):
+        return f"your code returned {_kind(observed)}; a tensor is expected."
+    if observed.shape != expected.shape:
+        return f"the result has shape {tuple(observed.shape)}; shape {tuple(expected.shape)} is expected."
+    if observed.dtype != expected.dtype:
+        return f"the result has dtype {observed.dtype}; {expected.dtype} is expected."
+    if observed.is_floating_point() and observed.isnan().any() and not expected.isnan().any():
+        count = int(observed.isnan().sum())
+        return f"the result holds NaN in {count} of {observed.numel()} places: a 0/0 or inf - inf happened on the way."
+    gap = (observed.double() - expected.double()).abs().nan_to_num(nan=math.inf)
+    place = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+    return (
+        f"the result is right in {int((gap < 1e-5).sum())} of {gap.numel()} places; at {list(place)} "
+        f"expected {expected[place].item():.4g}, got {observed[place].item():.4g}."
+    )
+
+
+def describe(probe: tuple, names: Sequence[str]) -> str:
+    """The arguments of a call by name, short enough to read."""
+    return ", ".join(f"{name} {_short(part)}" for name, part in zip(names, probe, strict=False))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Tensor):
+        if value.numel() <= 6:
+            return f"= {[round(x, 4) if isinstance(x, float) else x for x in value.tolist()]}"
+        return f"of shape {tuple(value.shape)}"
+    return f"= {_cut(getattr(value, '__name__', value))}"
+
+
+def _cut(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"

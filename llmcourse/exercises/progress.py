@@ -1,0 +1,33 @@
+"""What you have solved, kept in one JSON file on your own machine."""
+
+import contextlib
+import datetime
+import json
+from pathlib import Path
+
+from llmcourse.files import home, write_atomically
+
+
+def path() -> Path:
+    """The file that holds the progress."""
+    return home() / "progress.json"
+
+
+def load() -> dict[str, dict]:
+    """Exercise names with how often they were tried and, when solved, on which day. Empty when nothing is recorded."""
+    try:
+        recorded = json.loads(path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def record(exercise: str, *, solved: bool) -> None:
+    """Count one try. A folder that cannot be written never gets in a learner's way: nothing is recorded then."""
+    recorded = load()
+    entry = recorded.setdefault(exercise, {"tries": 0, "solved": None})
+    entry["tries"] += 1
+    if solved and entry["solved"] is None:
+        entry["solved"] = datetime.date.today().isoformat()
+    with contextlib.suppress(OSError):
+        write_atomically(path(), json.dumps(recorded, indent=2, sort_keys=True).encode())

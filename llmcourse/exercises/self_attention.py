@@ -1,0 +1,417 @@
+"""Exercises of chapter 3: attention from its formula, masks, and what order means to it."""
+
+import math
+
+import torch
+
+from llmcourse.exercises import Exercise, Wrong, mistake, solution
+
+CHAPTER = 3
+
+
+def _tensors(seed: int, *shapes: tuple[int, ...], scale: float = 1.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [scale * torch.randn(shape, generator=generator) for shape in shapes]
+
+
+class StableSoftmax(Exercise):
+    """Softmax that survives large numbers, along any dimension."""
+
+    prompt = (
+        "Write `softmax(x, dim)`: exponentials that sum to 1 along `dim`. Scores of 1000 must not give NaN, "
+        "and neither must you use torch's own `softmax`."
+    )
+    difficulty, minutes = 1, 8
+    hints = (
+        "exp(1000) is infinite, and infinite / infinite is NaN. Which number could you subtract from every score "
+        "without changing the result?",
+        "exp(a - c) / sum exp(b - c) is the same for every c. Take c as large as the largest score of the same row.",
+        "`x.amax(dim=dim, keepdim=True)` is that largest score, with a shape that subtracts.",
+    )
+
+    @classmethod
+    def probes(cls, seed):
+        a, b, c = _tensors(seed, (3, 5), (2, 3, 4), (4, 4))
+        far_apart = torch.tensor([[0.0, 1.0], [-2000.0, -2001.0]])
+        return [(a, 1), (a, 0), (b, -1), (b, 1), (c.t() * 1e4, 0), (far_apart, 1), (a - 500, 1), (torch.zeros(2, 3), 1)]
+
+    @solution
+    def softmax(x, dim):
+        exponentials = (x - x.amax(dim=dim, keepdim=True)).exp()
+        return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+    @mistake(
+        "Your exponentials overflow: exp(1000) is infinite, and infinite / infinite is NaN. "
+        "Subtract the row's largest score first; the result does not change."
+    )
+    def overflows(x, dim):
+        return x.exp() / x.exp().sum(dim=dim, keepdim=True)
+
+    @mistake(
+        "You subtract the largest score of the whole tensor. A row that lies far below it becomes all zeros, and 0/0 is "
+        "NaN: take the largest score of each row, with `amax(dim=dim, keepdim=True)`."
+    )
+    def global_maximum(x, dim):
+        exponentials = (x - x.max()).exp()
+        return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+    @mistake("You always normalise along the last dimension; `dim` says along which one.")
+    def ignores_dim(x, dim):
+        exponentials = (x - x.amax(dim=-1, keepdim=True)).exp()
+        return exponentials / exponentials.sum(dim=-1, keepdim=True)
+
+    @mistake(
+        "You divide by the sum of the whole tensor, so everything together sums to 1. "
+        "Each row along `dim` is a distribution of its own."
+    )
+    def divides_by_everything(x, dim):
+        exponentials = (x - x.amax(dim=dim, keepdim=True)).exp()
+        return exponentials / exponentials.sum()
+
+    @mistake(
+        "The small number in your denominator keeps the row from summing to 1. It is not needed: after subtracting the "
+        "maximum one exponential is exactly 1, so the sum is at least 1."
+    )
+    def adds_epsilon(x, dim):
+        exponentials = (x - x.amax(dim=dim, keepdim=True)).exp()
+        return exponentials / (exponentials.sum(dim=dim, keepdim=True) + 1e-3)
+
+    @mistake("You divide the scores by their sum. Without the exponential, negative scores give negative weights.")
+    def forgets_exponential(x, dim):
+        shifted = x - x.amax(dim=dim, keepdim=True)
+        return shifted / shifted.sum(dim=dim, keepdim=True)
+
+
+def _masked(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Weights from scores, a hidden row giving zeros: the part that most wrong answers below get right."""
+    if mask is None:
+        return scores.softmax(-1)
+    return scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num(0.0)
+
+
+class Attention(Exercise):
+    """The formula itself, with a mask."""
+
+    prompt = (
+        "Write `attention(query, key, value, mask)`: softmax(QKᵀ/√D)V for tensors of shape (..., T, D), (..., S, D) and "
+        "(..., S, E). `mask` is `None` or boolean, True where one may look. A query that may look nowhere returns zeros."
+    )
+    difficulty, minutes = 2, 15
+    hints = (
+        "Three lines: scores, weights, blend. Check the shape after each: (..., T, S), (..., T, S), (..., T, E).",
+        "Hide before the softmax: `scores.masked_fill(~mask, -math.inf)`. After it, the row would no longer sum to 1.",
+        "A row with nothing to see gives NaN, because every exponential in it is 0. `nan_to_num(0.0)` on the weights "
+        "mends it.",
+    )
+
+    @classmethod
+    def probes(cls, seed):
+        # Widths are never 64 nor the model's, T differs from S, some scores are extreme, one input is a view, and a
+        # square one comes last: each of these hides some mistake when left out.
+        q, k, v, large, square = _tensors(seed, (2, 3, 4, 6), (2, 3, 5, 6), (2, 3, 5, 7), (3, 6), (6, 6))
+        mask = torch.tensor([[1, 1, 0, 0, 1], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [1, 0, 1, 1, 0]], dtype=torch.bool)
+        per_batch = mask.expand(2, 1, 4, 5).clone()
+        per_batch[1, 0, 0] = torch.tensor([0, 0, 1, 1, 0], dtype=torch.bool)
+        triangle = torch.ones(6, 6, dtype=torch.bool).tril()
+        return [
+            (q, k, v, None),
+            (q, k, v, mask),
+            (q, k, v, per_batch),
+            (large * 1e4, k[0, 0], v[0, 0], None),
+            (square, square.t(), square + 1, triangle),
+            (square, square.t(), square + 1, None),
+        ]
+
+    @solution
+    def attention(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(dim=-1).nan_to_num(0.0) @ value
+
+    @mistake(
+        "You left out the division by √D. With wide heads the scores grow, and softmax puts everything on one key."
+    )
+    def no_scale(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1), mask) @ value
+
+    @mistake(
+        "You divide by D; the formula divides by √D. A sum of D products spreads like √D, so √D brings the variance to 1."
+    )
+    def divides_by_d(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1) / query.shape[-1], mask) @ value
+
+    @mistake("You divide by √S, the number of keys. The scale is √D, the width of a query: `query.shape[-1] ** 0.5`.")
+    def scales_by_length(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1) / key.shape[-2] ** 0.5, mask) @ value
+
+    @mistake(
+        "You divide by √T, the number of queries. The scale is √D, the width of a query: `query.shape[-1] ** 0.5`."
+    )
+    def scales_by_queries(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1) / query.shape[-2] ** 0.5, mask) @ value
+
+    @mistake("You divide by 8, which is √64: right for heads of width 64 only. Take the width from `query.shape[-1]`.")
+    def constant_eight(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1) / 8, mask) @ value
+
+    @mistake("You divide by the square root of the *value's* width. Queries and keys are multiplied, so theirs counts.")
+    def scales_by_value_width(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1) / value.shape[-1] ** 0.5, mask) @ value
+
+    @mistake(
+        "You apply softmax over the queries (dim=-2). Each *query* spreads its attention over the keys, so each row "
+        "sums to 1: dim=-1."
+    )
+    def softmax_over_queries(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -math.inf)
+        return scores.softmax(-2).nan_to_num(0.0) @ value
+
+    @mistake(
+        "You hide after the softmax: the hidden keys have already taken their share, so the rows no longer sum to 1. "
+        "Put -inf into the scores before the softmax."
+    )
+    def mask_after_softmax(query, key, value, mask):
+        weights = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1)
+        return (weights if mask is None else weights * mask) @ value
+
+    @mistake(
+        "You set hidden scores to 0, and exp(0) is 1: a hidden key still gets attention. Only -inf gives a weight of 0."
+    )
+    def mask_is_zero_score(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        return (scores if mask is None else scores * mask).softmax(-1) @ value
+
+    @mistake("Your mask is inverted: True means one *may* look, so hide where it is False, with `~mask`.")
+    def inverted_mask(query, key, value, mask):
+        return _masked(query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5, None if mask is None else ~mask) @ value
+
+    @mistake(
+        "A query that may look nowhere gives NaN in your answer: every exponential in its row is 0, and 0/0 is NaN. "
+        "It has nothing to blend, so it returns zeros."
+    )
+    def hidden_rows_are_nan(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1) @ value
+
+    @mistake(
+        "A query that may look nowhere averages all values in your answer, hidden ones too: -1e9 in every place is the "
+        "same score everywhere. It has nothing to blend, so it returns zeros."
+    )
+    def hidden_rows_average(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        return (scores if mask is None else scores.masked_fill(~mask, -1e9)).softmax(-1) @ value
+
+    @mistake("You ignore the mask.")
+    def ignores_mask(query, key, value, mask):
+        return (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+    @mistake("You exchanged queries and keys: the weights are then how much each *key* looks at each query.")
+    def exchanges_query_and_key(query, key, value, mask):
+        if query.shape[-2] != key.shape[-2]:
+            raise RuntimeError("the weights do not fit the values")
+        return _masked(key @ query.transpose(-2, -1) / query.shape[-1] ** 0.5, mask) @ value
+
+    @mistake(
+        "You multiply by `key` without turning it. It runs only when T, S and D are equal, and then pairs the wrong "
+        "numbers: `key.transpose(-2, -1)`."
+    )
+    def key_not_transposed(query, key, value, mask):
+        return _masked(query @ key / query.shape[-1] ** 0.5, mask) @ value
+
+
+class PreviousTokenKeys(Exercise):
+    """Set queries and keys by hand so that each token looks at the one before it."""
+
+    prompt = (
+        "Write `previous_token(T)`: return (query, key), each of shape (T, D) for a D of your choice, so that position t "
+        "puts more than 0.99 of its attention on position t - 1. Position 0, which has none before it, may look anywhere."
+    )
+    difficulty, minutes = 2, 12
+    hints = (
+        "A score is a dot product, largest where query and key point the same way. Which direction could stand for "
+        "'I am position 3', and which for 'I look for position 3'?",
+        "Give each position a direction of its own: the rows of `torch.eye(T)` are T directions at right angles.",
+        "key = c * eye(T); the query of position t is the key of position t - 1: `torch.roll(key, 1, dims=0)`. "
+        "How large must c be, when the scores are divided by √T?",
+    )
+    praise = "correct. Position t puts more than 0.99 of its attention on position t - 1, for every length tried."
+
+    @classmethod
+    def probes(cls, seed):
+        return [(T,) for T in (2, 5, 16, 33 + seed % 7)]
+
+    @classmethod
+    def observe(cls, answer, probe):
+        query, key = answer(*probe)
+        T = probe[0]
+        if query.dim() != 2 or query.shape[0] != T or query.shape != key.shape:
+            raise ValueError(f"query and key need shape ({T}, D), got {tuple(query.shape)} and {tuple(key.shape)}")
+        weights = (query.double() @ key.double().t() / query.shape[-1] ** 0.5).softmax(-1)
+        if weights.isnan().any():
+            raise ValueError("the attention weights are NaN; infinite queries or keys do that")
+        best = weights.argmax(-1)
+        # What counts is where each position looks, and whether it is sure of it.
+        return [(int(s), bool(w > 0.99)) for s, w in zip(best[1:], weights.amax(-1)[1:], strict=True)]
+
+    @classmethod
+    def verify(cls, answer, seed=0):
+        for probe in cls.probes(seed):
+            for t, (looks_at, is_sure) in enumerate(cls.observe(answer, probe), start=1):
+                if looks_at != t - 1:
+                    raise Wrong(f"with T={probe[0]}, position {t} looks at position {looks_at}, not at {t - 1}.")
+                if not is_sure:
+                    raise Wrong(
+                        f"with T={probe[0]}, position {t} looks at {t - 1} with 0.99 or less; make the keys longer."
+                    )
+
+    @solution
+    def previous_token(T):
+        key = 30 * T**0.25 * torch.eye(T)
+        return torch.roll(key, shifts=1, dims=0), key
+
+    @mistake("Each position looks at itself: queries and keys have the same directions. Shift the queries by one.")
+    def looks_at_itself(T):
+        return 30 * T**0.25 * torch.eye(T), 30 * T**0.25 * torch.eye(T)
+
+    @mistake("Each position looks at the *next* one: you shifted the queries the other way (or the keys instead).")
+    def looks_ahead(T):
+        key = 30 * T**0.25 * torch.eye(T)
+        return torch.roll(key, shifts=-1, dims=0), key
+
+    @mistake(
+        "The right position wins, but not by enough: with unit directions the best score is 1/√T, hardly more than 0. "
+        "Softmax needs a difference of several units, so make queries and keys longer."
+    )
+    def too_weak(T):
+        return torch.roll(torch.eye(T), shifts=1, dims=0), torch.eye(T)
+
+    @mistake(
+        "Your keys are the position itself, a single growing number. A larger key then wins for every query, so all "
+        "positions look at the last one. Give each position a direction of its own."
+    )
+    def position_as_a_number(T):
+        position = torch.arange(1.0, T + 1)[:, None]
+        return 1000.0 * position, position
+
+
+class WhichStepSeesOrder(Exercise):
+    """Find what breaks the blindness of attention to order."""
+
+    prompt = (
+        "A layer is a function of x with shape (T, 6). If shuffling the rows of x only shuffles the rows of the result, "
+        "the layer is blind to order: it is *permutation equivariant*. Write `sees_order(layer)`: True when the layer "
+        "depends on order, False when it is blind, judged by trying it out on an x that you make."
+    )
+    difficulty, minutes = 2, 10
+    hints = (
+        "Shuffle then apply, or apply then shuffle: for which layers is it the same?",
+        "`order = torch.randperm(T)`; compare `layer(x[order])` with `layer(x)[order]`.",
+        "Compare with a tolerance, `torch.allclose(..., atol=1e-5)`: sums in another order differ in the last bits. "
+        "And make sure that the order drawn is not the old one.",
+    )
+
+    @classmethod
+    def probes(cls, seed):
+        weights = _tensors(seed + 50, (6, 6))[0] / 6**0.5
+
+        def plain_attention(x):
+            return (x @ weights @ x.t()).softmax(-1) @ x
+
+        def causal_attention(x):
+            mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()
+            return (x @ weights @ x.t()).masked_fill(~mask, -math.inf).softmax(-1) @ x
+
+        def attention_with_positions(x):
+            return plain_attention(x + torch.arange(len(x))[:, None] / 10)
+
+        def feed_forward(x):
+            return (x @ weights).relu() @ weights.t() + x
+
+        def largest_of_each_column(x):
+            return x / x.amax(0)
+
+        def faint_positions(x):
+            return plain_attention(x) + 1e-3 * torch.arange(len(x))[:, None]
+
+        def first_row_is_special(x):
+            return torch.cat([x[:1] * 2, x[1:]])
+
+        return [
+            (layer,)
+            for layer in (
+                plain_attention, causal_attention, attention_with_positions, feed_forward, largest_of_each_column,
+                faint_positions, first_row_is_special,
+            )
+        ]  # fmt: skip
+
+    @solution
+    def sees_order(layer):
+        x = torch.randn(7, 6)
+        order = torch.arange(7).flip(0)
+        return not torch.allclose(layer(x[order]), layer(x)[order], atol=1e-5)
+
+    @mistake(
+        "You ask whether the *output* changes when the input is shuffled. It always does: the rows come in the new order. "
+        "Put the old output into the same order before comparing."
+    )
+    def forgets_to_reorder_output(layer):
+        x = torch.randn(7, 6)
+        order = torch.arange(7).flip(0)
+        return not torch.allclose(layer(x[order]), layer(x), atol=1e-5)
+
+    @mistake("You have the answer upside down: equal results mean that the layer does *not* see order.")
+    def answers_the_opposite(layer):
+        x = torch.randn(7, 6)
+        order = torch.arange(7).flip(0)
+        return torch.allclose(layer(x[order]), layer(x)[order], atol=1e-5)
+
+    @mistake(
+        "You demand equality to the last bit. Sums in another order differ by about 1e-7, which is not order. "
+        "Use `torch.allclose` with a tolerance."
+    )
+    def demands_exact_equality(layer):
+        x = torch.randn(7, 6)
+        order = torch.arange(7).flip(0)
+        return not torch.equal(layer(x[order]), layer(x)[order])
+
+    @mistake("You compare sums over all rows. They can hide where a result moved: compare row by row after reordering.")
+    def compares_sums(layer):
+        x = torch.randn(7, 6)
+        order = torch.arange(7).flip(0)
+        result = layer(x[order]).sum(0), layer(x).sum(0)
+        return not torch.allclose(*result, atol=2e-1)
+
+
+class PredictScale(Exercise):
+    """Predict, then run: how does the spread of a dot product grow with the width?"""
+
+    prompt = (
+        "Predict before you run the next cell. Queries and keys of width 16 hold numbers of variance 1. Their dot product "
+        "has a variance near 16. What is the variance at width 1024 *after* dividing by √1024? Give a number."
+    )
+    difficulty, minutes = 1, 3
+    tolerance = 0.05
+    hints = (
+        "A sum of D independent products of variance 1 has variance D.",
+        "Dividing by c divides the variance by c².",
+    )
+    praise = "correct. 1024 / √1024² = 1: that is what the division is for. Run the next cell to see it."
+
+    @solution
+    def variance():
+        return 1.0
+
+    @mistake("1024 is the variance before the division. Dividing by √1024 divides it by 1024.")
+    def before_division():
+        return 1024.0
+
+    @mistake("32 is 1024/√1024: you divided the variance by √1024. Dividing a number by c divides its variance by c².")
+    def divides_variance_by_root():
+        return 32.0
+
+    @mistake("You divided twice: the variance is 1024 before the division, and 1 after it.")
+    def divides_twice():
+        return 1 / 1024

@@ -1,0 +1,91 @@
+"""What a pickle would do, read and never run.
+
+A pickle is a program for a small stack machine. Two of its instructions fetch any function by its name, another calls what
+was fetched: whoever loads the file runs its author's choice. `pickletools` lists the instructions without following them
+(the module's documentation in Python says so), and the calls can be read from the list.
+
+Nothing here loads a pickle.
+"""
+
+import pickletools
+import zipfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"}  # they call what was fetched
+EXTENSIONS = {"EXT1", "EXT2", "EXT4"}  # they fetch by a number: which function, the file does not say
+TENSOR_NAMES = frozenset(
+    {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"}
+    | {f"torch.{kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Bool")}
+)  # what a dictionary of tensors needs
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One step of the machine."""
+
+    at: int  # byte
+    name: str
+    argument: object  # None for most
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pickle fetches and whether it calls anything."""
+
+    names: tuple[str, ...]  # "module.function", in the order of the file
+    n_calls: int
+
+    def unexpected(self, expected: Collection[str] = TENSOR_NAMES) -> list[str]:
+        """The names that no dictionary of tensors needs. An empty list is good; anything else is a reason not to load."""
+        return [name for name in self.names if name not in expected]
+
+
+def instructions(content: bytes) -> list[Instruction]:
+    """The program, step by step. Raises ValueError for bytes that are no pickle."""
+    return [Instruction(at, op.name, argument) for op, argument, at in pickletools.genops(content)]
+
+
+def read_report(content: bytes) -> Report:
+    """Which names a pickle fetches and how often it calls.
+
+    A name stands in the file whole (GLOBAL), or as two strings put on the stack before (STACK_GLOBAL), which may also come
+    from the machine's memory. The stack is not followed any further: a name of which that is not enough is reported as
+    "?". Who hides a name has a reason.
+    """
+    names: list[str] = []
+    strings: list[str | None] = []  # what was put on the stack, as far as it is text; None for anything else
+    memory: dict[int, str | None] = {}
+    steps = instructions(content)
+    for step in steps:
+        if step.name in ("GLOBAL", "INST"):
+            names.append(str(step.argument).replace(" ", "."))
+            strings.append(None)
+        elif step.name == "STACK_GLOBAL":
+            parts = strings[-2:]
+            names.append(".".join(parts) if len(parts) == 2 and None not in parts else "?")
+            strings[-2:] = [None]
+        elif step.name in EXTENSIONS:
+            names.append("?")
+        elif step.name == "MEMOIZE":
+            memory[len(memory)] = strings[-1] if strings else None
+        elif step.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            memory[int(step.argument)] = strings[-1] if strings else None
+        elif step.name in ("GET", "BINGET", "LONG_BINGET"):
+            strings.append(memory.get(int(step.argument)))
+        elif step.name not in ("PROTO", "FRAME"):  # all others change the stack in a way that is not followed
+            strings.append(step.argument if isinstance(step.argument, str) else None)
+    return Report(tuple(names), sum(step.name in CALLS for step in steps))
+
+
+def pickles_inside(path: Path | str) -> dict[str, bytes]:
+    """The pickles of a checkpoint as `torch.save` writes it: a zip archive that holds one."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name.endswith(".pkl")}
+
+
+def listing(steps: Iterable[Instruction]) -> str:
+    """The program for reading: byte, instruction, argument."""
+    shown = ((step, "" if step.argument is None else repr(step.argument)) for step in steps)
+    return "\n".join(f"{step.at:4} {step.name:16} {argument}".rstrip() for step, argument in shown)

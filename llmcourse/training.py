@@ -1,0 +1,288 @@
+"""Training: a generator that takes one step at a time and hands each to the reader's own loop.
+
+    for step in train(model, batches, next_token_loss, TrainConfig(steps=500)):
+        if step.number % 100 == 0:
+            print(step.number, step.loss)
+
+What the loop's body does (plot, sample, stop early) is plain Python. The optimisers are in `optimisers.py`.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from llmcourse.data import IGNORED, Batch, TranslationBatch
+from llmcourse.optimisers import OPTIMISERS, OptimiserName, build_optimisers, load_state_tensors, state_tensors
+from llmcourse.weights import load_tensors, load_weights, save_tensors
+
+Schedule = Literal["linear", "cosine", "constant", "trapezoid", "inverse_sqrt"]
+SCHEDULES = get_args(Schedule)
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS = get_args(Precision)
+AnyBatch = tuple[Tensor, ...]  # any of the named tuples of `data.py`
+Loss = Callable[[nn.Module, AnyBatch], Tensor]
+
+
+def seed_everything(seed: int = 0) -> None:
+    """Make what follows the same each time: Python's and torch's random numbers, and one thread.
+
+    One thread, because sums over several are added in another order, and because on a busy machine two threads that
+    wait for each other are slower than one.
+    """
+    random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train: how long, how fast, and where to keep what was reached."""
+
+    steps: int
+    rate: float = 3e-3  # the highest learning rate
+    warm_up: int = 50  # steps over which the rate grows to its highest
+    schedule: Schedule = "linear"  # how the rate falls after that
+    final_rate: float = 0.05  # where linear, cosine and trapezoid end, as a share of the highest
+    fall: float = 0.2  # the last share of all steps, over which a trapezoid's rate falls
+    optimiser: OptimiserName = "adamw"  # or "muon", for the matrices of the blocks; the rest stays with AdamW
+    weight_decay: float = 0.01  # on matrices only
+    betas: tuple[float, float] = (0.9, 0.98)  # how slowly AdamW forgets past gradients and their squares
+    clip: float = 1.0  # a longer gradient is cut to this length
+    accumulate: int = 1  # batches a step: their gradients are added up before the weights move
+    precision: Precision = "float32"  # or "bfloat16": the products of matrices in 16 bits, the weights stay in 32
+    compiled: bool = False  # whether torch.compile makes the model faster first; that takes a minute
+    rate_shares: Mapping[str, float] = field(default_factory=dict)  # see `rate_share`
+    checkpoint: Path | None = None  # the file to save to and, when it is there, to go on from
+    checkpoint_every: int = 100  # steps
+
+    def __post_init__(self) -> None:
+        for name, least in {"steps": 1, "warm_up": 0, "checkpoint_every": 1, "accumulate": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}; it must be at least {least}")
+        if not (self.rate > 0 and self.clip > 0):
+            raise ValueError(f"rate={self.rate} and clip={self.clip} must be above 0, or nothing is learned")
+        if not (0 <= self.final_rate <= 1 and self.weight_decay >= 0):
+            raise ValueError(
+                f"final_rate={self.final_rate} is a share from 0 to 1, and weight_decay={self.weight_decay} at least 0"
+            )
+        if not all(share >= 0 for share in self.rate_shares.values()):
+            raise ValueError(f"rate_shares={dict(self.rate_shares)}: a share below 0 would climb instead of descending")
+        if not 0 < self.fall <= 1:
+            raise ValueError(
+                f"fall={self.fall} is the share of the steps over which the rate falls: above 0, at most 1"
+            )
+        for name, known in {"schedule": SCHEDULES, "optimiser": OPTIMISERS, "precision": PRECISIONS}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}; use one of {', '.join(map(repr, known))}")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of this step, counted from 0.
+
+        `trapezoid` warms up, holds, and falls in a straight line over the last steps: how long it holds can be decided
+        late, which the others do not allow (Hägele et al., 2024; as warmup-stable-decay, Hu et al., 2024).
+        `inverse_sqrt` falls with the square root of the step's number, at first fast and then ever more slowly, and
+        needs no last step to be known. Source: Vaswani et al. (2017), section 5.3.
+        """
+        if step < self.warm_up:
+            return self.rate * (step + 1) / self.warm_up
+        if self.schedule == "inverse_sqrt":
+            return self.rate * math.sqrt(max(1, self.warm_up) / (step + 1))
+        if self.schedule == "trapezoid":
+            turn = max(self.warm_up, self.steps * (1 - self.fall))
+            height = min(1.0, (self.steps - step) / max(1, self.steps - turn))
+            return self.rate * (self.final_rate + (1 - self.final_rate) * height)
+        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        height = {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}[self.schedule]
+        return self.rate * (self.final_rate + (1 - self.final_rate) * height)
+
+    def rate_share(self, parameter: str) -> float:
+        """The share of the learning rate at which this parameter learns: 1, unless `rate_shares` names a part it is in.
+
+        {"encoder": 0.1, "encoder.blocks.1": 0.5} lets all of the encoder learn ten times more slowly, but for its second
+        block: the longest name counts.
+        """
+        parts = [part for part in self.rate_shares if f"{parameter}.".startswith(f"{part}.")]
+        return self.rate_shares[max(parts, key=len)] if parts else 1.0
+
+
+class Step(NamedTuple):
+    """What one step did."""
+
+    number: int  # counted from 1
+    loss: float  # on this step's batch or batches, before the step
+    rate: float
+    gradient: float  # the length of the whole gradient, before it was cut
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+def next_token_loss(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+    """The mean cross-entropy of the tokens that count, in nats per token."""
+    logits = model(batch.tokens).float()  # a sum of many exponentials is no work for 16 bits
+    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
+
+
+def translation_loss(model: nn.Module, batch: TranslationBatch, smoothing: float = 0.0) -> Float[Tensor, ""]:
+    """The mean cross-entropy of the target tokens that count, given the source, in nats per token.
+
+    smoothing: this share of every target's probability is spread evenly over the whole vocabulary, so that the model
+    is not rewarded for being ever more certain (label smoothing: Szegedy et al., 2016; 0.1 in the Transformer's paper).
+    To train with it: `functools.partial(translation_loss, smoothing=0.1)`.
+    """
+    logits = model(batch.source, batch.tokens).float().flatten(0, 1)
+    return F.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+
+
+def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: TrainConfig) -> Iterator[Step]:
+    """Train the model in place, yielding after every step.
+
+    With `config.accumulate` above 1, each step takes so many batches and moves as one large batch would, each batch
+    counting by its targets that count (a loss that is a mean over these is then exact), or by its rows when it has no
+    `targets`. With `config.checkpoint`, an interrupted training goes on where its file was last saved, and on a CPU to
+    the same numbers, if `batches` starts anew from the same seed (those already seen are passed over) and the reader's
+    loop draws no numbers from torch. However the loop ends, the model is left ready to use. Raises TrainingDiverged
+    when the loss or its gradient is not finite, and ValueError when the batches run out, the checkpoint is of another
+    training, or the device has no 16-bit numbers of the kind asked for.
+    """
+    optimisers = _optimisers(model, config)
+    computing = _computing(config.precision, next(model.parameters()).device)
+    done = _resume(model, optimisers, config)
+    stream = islice(batches, done * config.accumulate, None)
+    # The compiled model is another name for the same weights: the model itself is left as it was.
+    runs = torch.compile(model) if config.compiled else model
+    steps = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step")
+    with steps:
+        try:
+            for number in steps:
+                group = [_to(batch, model) for batch in islice(stream, config.accumulate)]
+                if len(group) < config.accumulate:
+                    raise ValueError(
+                        f"the batches ran out at step {number + 1} of {config.steps}; pass an endless stream"
+                    )
+                runs.train()  # the reader's loop may have switched to evaluation
+                for optimiser in optimisers:
+                    optimiser.zero_grad()
+                value = _add_up_gradients(runs, group, loss, computing)
+                step = _move(model, value, optimisers, config, number)
+                if config.checkpoint and ((number + 1) % config.checkpoint_every == 0 or number + 1 == config.steps):
+                    _save(model, optimisers, config, number + 1)
+                yield step
+        finally:
+            model.eval()
+
+
+def _computing(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """Makes the surroundings in which a loss is computed."""
+    if precision == "float32":
+        return nullcontext
+    available = torch.amp.is_autocast_available(device.type)
+    if not available or (device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)):
+        raise ValueError(f"precision='bfloat16': this {device.type} device cannot; use precision='float32'")
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _add_up_gradients(
+    model: nn.Module, group: list[AnyBatch], loss: Loss, computing: Callable[[], AbstractContextManager]
+) -> float:
+    """Leave in the parameters the gradient of one large batch, and return its loss."""
+    counts = [_n_targets(batch) for batch in group]
+    total, value = sum(counts), 0.0
+    for batch, count in zip(group, counts, strict=True):
+        if count == 0 and total > 0:
+            continue  # a mean over nothing is no number
+        with computing():
+            part = loss(model, batch) * (count / total if total else 1.0)
+        part.backward()
+        value += part.item()
+    return value
+
+
+def _n_targets(batch: AnyBatch) -> int:
+    """How many targets of a batch count, or how many rows it has."""
+    targets = getattr(batch, "targets", None)
+    return len(batch[0]) if targets is None else int((targets != IGNORED).sum())
+
+
+def _move(
+    model: nn.Module, value: float, optimisers: list[torch.optim.Optimizer], config: TrainConfig, number: int
+) -> Step:
+    """Follow the gradient downhill."""
+    rate = config.rate_at(number)
+    gradient = nn.utils.clip_grad_norm_(model.parameters(), config.clip).item()
+    if not (math.isfinite(value) and math.isfinite(gradient)):
+        raise TrainingDiverged(
+            f"at step {number + 1} the loss is {value} and its gradient {gradient}, with a learning rate "
+            f"of {rate:.2g}; try a third of the rate, a longer warm_up or a smaller clip"
+        )
+    for optimiser in optimisers:
+        for settings in optimiser.param_groups:
+            settings["lr"] = rate * settings["rate_share"]
+        optimiser.step()
+    return Step(number + 1, value, rate, gradient)
+
+
+def _to(batch: AnyBatch, model: nn.Module) -> AnyBatch:
+    device = next(model.parameters()).device
+    return batch._make(part.to(device) for part in batch)
+
+
+def _optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    names = [name for name, _ in model.named_parameters()]
+    for part in config.rate_shares:
+        if not any(f"{name}.".startswith(f"{part}.") for name in names):
+            raise ValueError(f"rate_shares names {part!r}, and {type(model).__name__} has no parameter in such a part")
+    return build_optimisers(
+        model,
+        config.optimiser,
+        rate_share=config.rate_share,
+        weight_decay=config.weight_decay,
+        betas=config.betas,
+    )
+
+
+def _fingerprint(config: TrainConfig) -> dict:
+    """What must be the same for a checkpoint to be continued: all but where it lies and how often it is saved."""
+    return {name: value for name, value in asdict(config).items() if not name.startswith("checkpoint")}
+
+
+def _save(model: nn.Module, optimisers: list[torch.optim.Optimizer], config: TrainConfig, done: int) -> None:
+    """Model, optimisers and random state in one file, written atomically."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in state_tensors(optimisers).items()}
+    tensors["random"] = torch.get_rng_state()
+    save_tensors(config.checkpoint, tensors, {"done": done, "config": _fingerprint(config)})
+
+
+def _resume(model: nn.Module, optimisers: list[torch.optim.Optimizer], config: TrainConfig) -> int:
+    """Load the checkpoint if there is one, and return how many steps it has done."""
+    if config.checkpoint is None or not Path(config.checkpoint).exists():
+        return 0
+    tensors, description = load_tensors(config.checkpoint)
+    theirs, ours = description.get("config"), _fingerprint(config) | {"betas": list(config.betas)}
+    if theirs != ours:
+        changed = [name for name in ours if (theirs or {}).get(name) != ours[name]]
+        raise ValueError(
+            f"{config.checkpoint} was saved with other settings ({', '.join(changed)}); "
+            "use them again, or choose another checkpoint file"
+        )
+    load_weights(model, _under("model.", tensors), config.checkpoint)
+    load_state_tensors(optimisers, _under("optimiser.", tensors))
+    torch.set_rng_state(tensors["random"])
+    return description["done"]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

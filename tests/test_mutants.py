@@ -1,0 +1,200 @@
+"""Tests of the tests: each of these faults, planted in a copy of the package, must be noticed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 120  # a mutant that takes longer loops forever
+
+# (what stands in attention.py, what is put in its place)
+ATTENTION = [
+    # the formula
+    ("query @ key.transpose(-2, -1) / math", "key @ query.transpose(-2, -1) / math"),
+    (" / math.sqrt(query.shape[-1])", ""),
+    ("/ math.sqrt(query.shape[-1])", "/ query.shape[-1]"),
+    ("/ math.sqrt(query.shape[-1])", "/ math.sqrt(key.shape[-2])"),
+    ("return scores.softmax(dim=-1)", "return scores.softmax(dim=-2)"),
+    ("scores.masked_fill(~mask, -math.inf)", "scores.masked_fill(mask, -math.inf)"),
+    ("scores.masked_fill(~mask, -math.inf)", "scores.masked_fill(~mask, 0.0)"),
+    ("scores.masked_fill(~mask, -math.inf)", "scores.masked_fill(~mask, -9.0)"),
+    ("scores.masked_fill(~mask, -math.inf)", "scores"),
+    ("scores.masked_fill(~mask, -math.inf).softmax(dim=-1)", "scores.masked_fill(~mask, -math.inf).softmax(dim=-2)"),
+    ("return weights.masked_fill(~mask, 0.0)", "return weights"),
+    ("return weights.masked_fill(~mask, 0.0)", "return weights.nan_to_num(1 / mask.shape[-1])"),
+    ("return weights.masked_fill(~mask, 0.0)", "return torch.where(weights.isnan(), 0.0 * weights, weights)"),
+    ("attn_mask=mask)", "attn_mask=None)"),
+    ("attn_mask=mask)", "is_causal=mask is not None)"),
+    ("F.scaled_dot_product_attention(query, key, value, ", "F.scaled_dot_product_attention(query, key, key, "),
+    # masks
+    ("diagonal=S - T)", "diagonal=S - T + 1)"),
+    ("diagonal=S - T)", "diagonal=S - T - 1)"),
+    ("diagonal=S - T)", "diagonal=0)"),
+    (".tril(diagonal=S - T)", ".triu(diagonal=S - T)"),
+    ("    if S < T:", "    if False:"),
+    ("tokens != pad", "tokens == pad"),
+    # cache
+    ("torch.cat([self.key, key], dim=-2)", "torch.cat([key, self.key], dim=-2)"),
+    ("torch.cat([self.value, value], dim=-2)", "torch.cat([value, self.value], dim=-2)"),
+    ("self.key, self.value = key, value", "pass"),
+    ("0 if self.key is None else self.key.shape[-2]", "0 if self.key is None else self.key.shape[-1]"),
+    # heads
+    ('"B T (H D) -> B H T D"', '"B T (D H) -> B H T D"'),
+    ('"B H T D -> B T (H D)"', '"B H T D -> B T (D H)"'),
+    ("n_heads < 1 or d_model % n_heads", "d_model < n_heads"),
+    (
+        "return scaled_dot_product_attention(query, key, value, mask)",
+        "return scaled_dot_product_attention(key, query, value, mask)",
+    ),
+    ("self.attend(query, key, value, mask)", "self.attend(query, key, value, None)"),
+    ("return self.out(merge_heads(", "return (merge_heads("),
+    ("self.out = nn.Linear(d_model, d_model, bias=bias)", "self.out = nn.Linear(d_model, d_model)"),
+    # positions and the other sequence
+    ("query = self.rotate(query, start)", "query = self.rotate(query, 0)"),
+    ("key = self.rotate(key, start)", "key = self.rotate(key, 0)"),
+    ("key = self.rotate(key, start)", "pass"),
+    ("start = 0 if cache is None else len(cache)", "start = 0 if cache is None else len(cache) + 1"),
+    ("self._keys_and_values(x if context is None else context,", "self._keys_and_values(x,"),
+    ("split_heads(self.value(source), self.n_kv_heads)", "split_heads(self.key(source), self.n_kv_heads)"),
+    ("if self.rotate is not None and context is None:", "if self.rotate is not None:"),
+    ("if self.rotate is not None and is_own:", "if self.rotate is not None:"),
+    ("if context is not None and cache is not None and start:", "if False:"),
+    # masks of numbers, shared heads, rows of a cache
+    ("scores + mask, mask != -math.inf", "scores - mask, mask != -math.inf"),
+    ("scores + mask, mask != -math.inf", "scores + mask, mask != math.inf"),
+    ('"B K S D -> B (K group) S D"', '"B K S D -> B (group K) S D"'),
+    ("self.key[rows], self.value[rows]", "self.key[rows], self.value"),
+    (
+        "query = self.query_norm(split_heads(self.query(x), self.n_heads))",
+        "query = split_heads(self.query(x), self.n_heads)",
+    ),
+    (
+        "key = self.key_norm(split_heads(self.key(source), self.n_kv_heads))",
+        "key = split_heads(self.key(source), self.n_kv_heads)",
+    ),
+]
+
+# (file in tokenizers/, what stands there, what is put in its place)
+TOKENIZERS = [
+    ("base.py", "enumerate(pieces, start=len(names))", "enumerate(pieces, start=len(names) - 1)"),
+    ("base.py", "for i, name in enumerate(names)}", "for i, name in enumerate(names, 1)}"),
+    ("base.py", "if not 0 <= i < len(self):", "if not 0 <= i <= len(self):"),
+    ("base.py", 'errors="replace"', 'errors="ignore"'),
+    ("base.py", "self._cache[word] = found", "self._cache[word[:3]] = found"),
+    ("base.py", "write_atomically(path, ", "Path(path).write_bytes("),
+    ("base.py", "if vocab_size < least:", "if vocab_size <= least:"),
+    ("simple.py", '_separator = b" "', '_separator = b""'),
+    ("bpe.py", "counts[pair] += count", "counts[pair] += 1"),
+    (
+        "bpe.py",
+        "for pair in pairwise(word):\n            counts[pair]",
+        "for pair in set(pairwise(word)):\n            counts[pair]",
+    ),
+    ("bpe.py", "i += 2", "i += 1"),
+    ("bpe.py", "symbols[i] == left and", "symbols[i] >= left and"),
+    ("bpe.py", "self.pair_counts[old] -= count", "self.pair_counts[old] -= 1"),
+    ("bpe.py", "self.pair_counts[new] += count", "self.pair_counts[new] += 1"),
+    ("bpe.py", "self._where[new].add(n)", "pass"),
+    ("bpe.py", "self.symbol_counts.update({merged: n_merges})", "pass"),
+    ("bpe.py", "changed.update(pairwise(before), pairwise(after))", "changed.update(pairwise(after))"),
+    (
+        "bpe.py",
+        "return -index.pair_counts[pair], ids[pair[0]], ids[pair[1]], pair",
+        "return -index.pair_counts[pair], pair[0], pair[1], pair",
+    ),
+    ("bpe.py", "key=lambda b: (b not in _PRINTABLE, b)", "key=lambda b: b"),
+    ("bpe.py", "|\\s+(?!\\S)|\\s+", "|\\s+"),
+    ("bpe.py", "'s|'t|'re|'ve|'m|'ll|'d|", ""),
+    (
+        "bpe.py",
+        "key=lambda pair: self._ranks.get(pair, math.inf)",
+        "key=lambda pair: (pair not in self._ranks, -len(pair[0] + pair[1]))",
+    ),
+    ("wordpiece.py", "return pair_count / (left_count * right_count)", "return pair_count"),
+    ("wordpiece.py", 'merged = pair[0] + pair[1].removeprefix("##")', "merged = pair[0] + pair[1]"),
+    ("wordpiece.py", 'mark = "##" if start else ""', 'mark = ""'),
+    (
+        "wordpiece.py",
+        "range(min(len(word), start + self._longest), start, -1)",
+        "range(min(len(word), start + self._longest), start + 1, -1)",
+    ),
+    ("wordpiece.py", "for b in word[start].encode()]", "for b in word[start].encode()[:1]]"),
+    ("wordpiece.py", "| ?[^\\s\\p{L}\\p{M}\\p{N}]|", "| ?[^\\s\\p{L}\\p{M}\\p{N}]+|"),
+    ("unigram.py", "if score > best[end]:", "if best[end] == -math.inf and score > best[end]:"),
+    ("unigram.py", "range(max(0, end - longest), end)", "range(max(0, end - longest + 1), end)"),
+    ("unigram.py", "score = best[start] + log_probabilities.get", "score = best[start] * log_probabilities.get"),
+    ("unigram.py", "return pieces[::-1]", "return pieces"),
+    ("unigram.py", "counts[piece] += n * count", "counts[piece] += count"),
+    ("unigram.py", "loss[piece] = counts[piece] * (log_p - without)", "loss[piece] = counts[piece]"),
+    ("unigram.py", "key=lambda piece: (-loss[piece], piece)", "key=lambda piece: (loss[piece], piece)"),
+    ("unigram.py", "[BYTE_PIECES[b] for b in part.encode()]", "[BYTE_PIECES[b] for b in part[0].encode()]"),
+]
+
+MUTANTS = {
+    "test_attention.py": [("attention.py", old, new) for old, new in ATTENTION],
+    "test_tokenizers.py": [(f"tokenizers/{file}", old, new) for file, old, new in TOKENIZERS],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
+@pytest.mark.parametrize("test_file", MUTANTS)
+def test_the_tests_notice_every_planted_fault(test_file, tmp_path):
+    shutil.copytree(ROOT / "llmcourse", tmp_path / "llmcourse", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").mkdir()
+    for name in ("__init__.py", "conftest.py", "browsing.py", test_file):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    environment = os.environ | {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",  # a mutant may be as long and as old as the file it replaces
+        "OMP_NUM_THREADS": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    run = subprocess.run(
+        [sys.executable, "-P", __file__, test_file], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, check=True
+    )
+    unchanged, *codes = json.loads(run.stdout)
+    assert unchanged == pytest.ExitCode.OK
+    results = zip(codes, MUTANTS[test_file], strict=True)
+    # Any other code than that of a failed test (not importable, out of time) proves nothing about the tests.
+    assert [(code, *mutant) for code, mutant in results if code != pytest.ExitCode.TESTS_FAILED] == []
+
+
+def exit_code(test_file: str) -> int:
+    """Run a test file in a fork, which saves importing torch again, up to its first failure."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1), os.dup2(silence, 2)
+        os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", f"tests/{test_file}"]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def with_mutant(file: str, old: str, new: str, test_file: str) -> int:
+    """The exit code with one fault planted."""
+    path = Path("llmcourse", file)
+    source = path.read_text(encoding="utf-8")
+    if source.count(old) != 1:
+        raise ValueError(f"{file} holds {old!r} {source.count(old)} times, and a mutant needs one place")
+    path.write_text(source.replace(old, new), encoding="utf-8")
+    try:
+        return exit_code(test_file)
+    finally:
+        path.write_text(source, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    import tokenizers  # noqa: F401
+    import torch
+
+    torch.testing.assert_close(torch.zeros(1), torch.zeros(1))  # imports 500 modules that each fork then has
+    wanted = sys.argv[1]
+    print(json.dumps([exit_code(wanted), *(with_mutant(*mutant, wanted) for mutant in MUTANTS[wanted])]))
