@@ -1,7 +1,9 @@
-"""The runs behind chapter 18's scaling law: one small model after the other on `zipf`, and how far each stays above the floor.
+"""The runs behind chapter 18's scaling laws: one small model after the other on `zipf`, and how far each stays above the floor.
 
     python -m llmcourse.scaling_runs                  the stored results
-    python -m llmcourse.scaling_runs FILE             train all of them again and write FILE; some minutes on one core
+    python -m llmcourse.scaling_runs FILE             train all of them again and write FILE; an hour or two on one core
+
+Two texts: 512 words, for models of 4 to 30 thousand parameters, and 4,096 words, for those of 34 thousand to a million.
 
 A loss on a sample is off by how surprising that sample happened to be. So each run reports its *excess*: its mean loss less
 what the chain itself says of the same words. Source of the tied embedding as what limits a small model: the width of the
@@ -34,12 +36,16 @@ WIDTHS = (6, 8, 12, 16, 24, 32)  # the sizes that the law is fitted to
 SEEDS = (0, 1, 2)
 BEYOND = ((64, 750), (64, 1500), (64, 4500))  # widths and steps at which training is what limits
 SHORTER = (375, 750)  # steps at which the sizes of the law are measured too, with the first seed
+LARGE_TEXT = 4096  # words, for the models up to a million parameters
+LARGE_WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 168)
+WORDS_A_PARAMETER = 12  # how many words a large model sees for each of its parameters, and never fewer than the others
 TEST_ROWS = 512
 
 
 class Run(NamedTuple):
     """One trained model."""
 
+    n_words: int  # of the text's vocabulary
     width: int
     parameters: int
     steps: int
@@ -47,8 +53,8 @@ class Run(NamedTuple):
     excess: float  # nats a word above the floor
 
     @property
-    def words(self) -> int:
-        """How many words it has been trained on."""
+    def words_seen(self) -> int:
+        """How long the text was that it has been trained on, in words."""
         return self.steps * BATCH * LENGTH
 
 
@@ -75,16 +81,21 @@ def excess(model: nn.Module, chain: ZipfChain) -> float:
     return mean_loss(model, [Batch(words[:, :-1], words[:, 1:])]) + chain.log_probabilities(words).mean().item()
 
 
-def run(width: int, steps: int = STEPS, seed: int = 0) -> Run:
+def run(width: int, steps: int = STEPS, seed: int = 0, n_words: int = 512) -> Run:
     """Train and measure one model."""
-    chain = ZipfChain()
+    chain = _chain(n_words)
     seed_everything(seed)
     model = model_of(width, chain.n_words)
     rate = min(0.01, 0.06 / math.sqrt(width))
     config = TrainConfig(steps=steps, rate=rate, final_rate=0.02, weight_decay=0.0)
     for _ in train(model, batches(chain, seed + 1), next_token_loss, config):
         pass
-    return Run(width, count_parameters(model), steps, seed, excess(model, chain))
+    return Run(n_words, width, count_parameters(model), steps, seed, excess(model, chain))
+
+
+@cache
+def _chain(n_words: int) -> ZipfChain:
+    return ZipfChain(n_words)
 
 
 @cache
@@ -93,11 +104,18 @@ def stored() -> tuple[Run, ...]:
     return tuple(Run(**one) for one in tomllib.loads(read_text(STORED))["run"])
 
 
-def plan() -> list[tuple[int, int, int]]:
-    """(width, steps, seed) of every stored run."""
-    law = [(width, STEPS, seed) for seed in SEEDS for width in WIDTHS]
-    shorter = [(width, steps, SEEDS[0]) for steps in SHORTER for width in WIDTHS]
-    return [*law, *shorter, *((width, steps, SEEDS[0]) for width, steps in BEYOND)]
+def steps_for(width: int) -> int:
+    """How many steps a model of the large text is trained for: in proportion to its parameters."""
+    parameters = count_parameters(model_of(width, LARGE_TEXT))
+    return max(STEPS, round(WORDS_A_PARAMETER * parameters / (BATCH * LENGTH)))
+
+
+def plan() -> list[tuple[int, int, int, int]]:
+    """(width, steps, seed, n_words) of every stored run."""
+    law = [(width, STEPS, seed, 512) for seed in SEEDS for width in WIDTHS]
+    shorter = [(width, steps, SEEDS[0], 512) for steps in SHORTER for width in WIDTHS]
+    beyond = [(width, steps, SEEDS[0], 512) for width, steps in BEYOND]
+    return [*law, *shorter, *beyond, *((width, steps_for(width), SEEDS[0], LARGE_TEXT) for width in LARGE_WIDTHS)]
 
 
 def as_toml(runs: tuple[Run, ...]) -> str:

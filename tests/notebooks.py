@@ -60,7 +60,12 @@ def exercise_card(exercise: type[Exercise], number: str) -> str:
     )
 
 
-def fill_cards(notebook: NotebookNode, chapter: int) -> None:
+def number_of(path: Path) -> str:
+    """The number that a notebook's name begins with, as its title has it: 3 of `03_self_attention`, 18b of `18b_domains`."""
+    return path.name.partition("_")[0].removeprefix("0")
+
+
+def fill_cards(notebook: NotebookNode, chapter: str) -> None:
     """Write the text of every markdown cell whose metadata names an exercise."""
     by_name = {exercise.__name__: exercise for exercise in all_exercises()}
     cards = [cell for cell in notebook.cells if cell.cell_type == "markdown" and "exercise" in cell.metadata]
@@ -91,7 +96,8 @@ def execute(notebook: NotebookNode) -> float:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(TQDM_DISABLE="1", LLMCOURSE_HOME=folder)
         began = seconds_of_children()
-        NotebookClient(notebook, timeout=HANGS, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
+        here = {"metadata": {"path": ROOT}}
+        NotebookClient(notebook, timeout=HANGS, kernel_name="python3", resources=here, coalesce_streams=True).execute()
         return seconds_of_children() - began
 
 
@@ -115,7 +121,7 @@ def clean(notebook: NotebookNode) -> None:
 def refresh(path: Path) -> None:
     """Execute one notebook and store it."""
     notebook = read(path)
-    fill_cards(notebook, int(path.name[:2]))
+    fill_cards(notebook, number_of(path))
     seconds = execute(notebook)
     clean(notebook)
     notebook.nbformat_minor = 5

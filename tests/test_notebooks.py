@@ -12,7 +12,7 @@ import pytest
 from llmcourse.exercises import all_exercises
 from llmcourse.exercises.quiz import questions
 from tests import notebooks
-from tests.notebooks import CHECK, ROOT, code_hash, execute, exercise_card, is_exercise, paths, read, solved
+from tests.notebooks import CHECK, ROOT, code_hash, execute, exercise_card, is_exercise, number_of, paths, read, solved
 from tests.timing import BUDGET, pace
 
 each_notebook = pytest.mark.parametrize("path", paths(), ids=lambda path: path.stem)
@@ -143,14 +143,15 @@ def test_exercise_cards_are_those_of_the_package(path):
     cards = [cell for cell in read(path).cells if cell.cell_type == "markdown" and "exercise" in cell.metadata]
     for number, cell in enumerate(cards, start=1):
         exercise = by_name[cell.metadata["exercise"]]
-        assert cell.source == exercise_card(exercise, f"{int(path.name[:2])}.{number}"), "run: make notebooks"
+        assert cell.source == exercise_card(exercise, f"{number_of(path)}.{number}"), "run: make notebooks"
     shown = [CHECK.search(cell.source)[1] for cell in code_cells(path) if is_exercise(cell)]
     assert shown == [cell.metadata["exercise"] for cell in cards]
 
 
 @each_notebook
 def test_exercises_of_a_chapter_know_its_number(path):
-    assert int(path.name[:2]) == importlib.import_module(f"llmcourse.exercises.{path.stem[3:]}").CHAPTER
+    name = path.stem.partition("_")[2]
+    assert number_of(path) == str(importlib.import_module(f"llmcourse.exercises.{name}").CHAPTER)
 
 
 def test_every_exercise_stands_in_a_chapter():
@@ -177,14 +178,14 @@ def test_chapter_has_all_its_parts(path):
     wanted = SECTIONS if path.name.startswith("00") else SECTIONS + CHAPTER_SECTIONS
     for heading in wanted:
         assert re.search(rf"^{heading}$", prose, re.MULTILINE), heading
-    assert re.match(rf"# {int(path.name[:2])} · ", prose)
+    assert re.match(rf"# {number_of(path)} · ", prose)
     assert re.search(r"You will be able to", prose)
     assert re.search(r"minutes", prose)
 
 
 @each_notebook
 def test_quiz_explains_every_option(path):
-    for question in questions(path.stem[3:]):
+    for question in questions(path.stem.partition("_")[2]):
         assert sum(option.get("right", False) for option in question["option"]) == 1, question["ask"]
         assert len(question["option"]) >= 3
         assert all(len(option["why"]) > 20 for option in question["option"])

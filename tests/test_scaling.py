@@ -131,11 +131,11 @@ def test_the_corrected_fit_asks_for_the_size_that_was_trained():
 
 def test_stored_runs_are_those_of_the_plan_and_can_be_written_again():
     runs = scaling_runs.stored()
-    assert [(one.width, one.steps, one.seed) for one in runs] == scaling_runs.plan()
+    assert [(one.width, one.steps, one.seed, one.n_words) for one in runs] == scaling_runs.plan()
     assert [scaling_runs.Run(**one) for one in tomllib.loads(scaling_runs.as_toml(runs))["run"]] == list(runs)
     for one in runs:
-        assert one.parameters == count_parameters(scaling_runs.model_of(one.width, 512))
-        assert one.words == one.steps * 32 * 32
+        assert one.parameters == count_parameters(scaling_runs.model_of(one.width, one.n_words))
+        assert one.words_seen == one.steps * 32 * 32
 
 
 @pytest.mark.parametrize("seed", scaling_runs.SEEDS)
@@ -161,7 +161,7 @@ def test_a_perfect_model_has_no_excess():
 
 def test_a_short_run_learns_and_says_what_it_was():
     one = scaling_runs.run(8, steps=20)
-    assert (one.width, one.steps, one.seed, one.parameters) == (8, 20, 0, 5208)
+    assert (one.n_words, one.width, one.steps, one.seed, one.parameters) == (512, 8, 20, 0, 5208)
     assert 0.5 < one.excess < math.log(512)
 
 
@@ -171,7 +171,7 @@ def test_the_command_shows_what_is_stored(capsys):
 
 
 def test_the_command_writes_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(scaling_runs, "run", lambda *settings: scaling_runs.Run(6, 3762, 1500, 0, 0.84444))
+    monkeypatch.setattr(scaling_runs, "run", lambda *settings: scaling_runs.Run(512, 6, 3762, 1500, 0, 0.84444))
     scaling_runs.main([str(tmp_path / "runs.toml")])
     written = tomllib.loads((tmp_path / "runs.toml").read_text())["run"]
     assert len(written) == len(scaling_runs.plan()) and written[0]["excess"] == 0.8444

@@ -177,11 +177,16 @@ class Exercise:
 
 
 def all_exercises() -> list[type[Exercise]]:
-    """Every exercise of the course, in the order of the chapters: a module of exercises says its `CHAPTER`."""
+    """Every exercise of the course, in the order of the chapters: a module says its `CHAPTER`, 18, or "18b" of a part."""
     modules = [importlib.import_module(found.name) for found in pkgutil.iter_modules(__path__, __name__ + ".")]
     chapters = {module.__name__: module.CHAPTER for module in modules if hasattr(module, "CHAPTER")}
     found = [cls for cls in _subclasses(Exercise) if cls.__module__ in chapters]
-    return sorted(found, key=lambda cls: chapters[cls.__module__])
+    return sorted(found, key=lambda cls: _place(chapters[cls.__module__]))
+
+
+def _place(chapter: int | str) -> tuple[int, str]:
+    """Where a chapter stands: 18 before 18b, and that before 19."""
+    return int(str(chapter).rstrip("abc")), str(chapter)
 
 
 def _subclasses(cls: type) -> Iterator[type]:

@@ -1,10 +1,7 @@
-"""Exercises of chapter 18: a law with a floor, the size to choose, what mixing costs, experts, forgetting, and risk."""
+"""Exercises of chapter 18: a law with a floor, the size to choose, the excess, and what limits a model."""
 
 import math
 import random
-
-import torch
-from torch.nn import functional as F
 
 from llmcourse.exercises import Exercise, mistake, solution
 
@@ -160,338 +157,125 @@ class ComputeOptimalSize(Exercise):
         return math.sqrt(flops / 6), math.sqrt(flops / 6)
 
 
-class PredictTheCostOfMixing(Exercise):
-    """Predict, then run: what does it cost not to know the domain?"""
+class Excess(Exercise):
+    """A loss without the luck of the sample."""
 
     prompt = (
-        "Predict before you run the next cell. A text mixes four domains, all equally likely. Its sentences have ten tokens, "
-        "and one of their words tells the domain. A model is perfect in all four. How many nats a token does it lose "
-        "more than four perfect models that were told the domain? Give a number."
-    )
-    difficulty, minutes, tolerance = 1, 4, 2e-3
-    hints = (
-        "Which of four it is, must be learned once a sentence. How many nats is that?",
-        "A fair choice among four costs ln 4 nats, spread over ten tokens.",
-    )
-    praise = "correct: ln 4 / 10 = 0.139. No larger model can save it; being told the domain does."
-
-    @solution
-    def cost():
-        return math.log(4) / 10
-
-    @mistake("That is the cost of a whole sentence. Asked for is the cost of a token.")
-    def a_sentence():
-        return math.log(4)
-
-    @mistake("That is in bits. The losses of this course are in nats: the natural logarithm.")
-    def in_bits():
-        return math.log2(4) / 10
-
-    @mistake(
-        "The word that tells the domain has to be predicted as well, and before it nobody knows which domain's words to "
-        "expect."
-    )
-    def nothing():
-        return 0
-
-    @mistake(
-        "A quarter is the probability of the right domain. The cost is its surprise, -ln(1/4), over the ten tokens."
-    )
-    def a_quarter_for_its_surprise():
-        return 1 / 4
-
-    @mistake("You have it cost ln 4 at every second token or so. The domain is learned once, and then known.")
-    def at_every_word():
-        return math.log(4) / 2
-
-
-class RouteToOne(Exercise):
-    """The output of a mixture of experts, of which one works."""
-
-    prompt = (
-        "Write `mix(scores, outputs)`: for router scores of shape (T, E) and the outputs of all experts, of shape (T, E, C), "
-        "the result of shape (T, C): for each token the output of the expert with the highest score, times that expert's "
-        "probability, a softmax over *all* its scores."
+        "Write `excess(probabilities, true_probabilities)`: two rows of equal length, for each word of a sample the "
+        "probability that a model gave it, and the one that the text's own rule gives it. Return by how many nats a word the "
+        "model's mean loss lies above the rule's, on these same words."
     )
     difficulty, minutes = 1, 8
     hints = (
-        "`probabilities = scores.softmax(dim=-1)`, then `gate, chosen = probabilities.max(dim=-1)`.",
-        "`outputs[torch.arange(T), chosen]` takes one row for each token.",
-        "Multiply by `gate[:, None]`: without the gate nothing tells the router whether it chose well.",
+        "The loss of a word is -ln of its probability. Do it for both rows.",
+        "Take the mean of each, or the mean of the differences: it is the same.",
     )
-    praise = "correct. Through the gate, and only through it, the router learns."
-
-    @classmethod
-    def probes(cls, seed):
-        generator = torch.Generator().manual_seed(seed)
-        return [
-            (torch.randn(T, E, generator=generator) - 1, torch.randn(T, E, 4, generator=generator))
-            for T, E in ((6, 3), (3, 3), (5, 4))
-        ]
-
-    @solution
-    def mix(scores, outputs):
-        gate, chosen = scores.softmax(dim=-1).max(dim=-1)
-        return gate[:, None] * outputs[torch.arange(len(scores)), chosen]
-
-    @mistake(
-        "You take the chosen expert's output without its gate. Choosing has no gradient, so the router would never learn."
-    )
-    def without_the_gate(scores, outputs):
-        return outputs[torch.arange(len(scores)), scores.argmax(-1)]
-
-    @mistake("You mix all experts. That is a fine layer, and every expert computes for every token: nothing is saved.")
-    def all_experts(scores, outputs):
-        return (scores.softmax(-1)[..., None] * outputs).sum(1)
-
-    @mistake(
-        "You multiply by the score, not by its probability. Scores can be negative, and then the expert's advice is turned "
-        "round."
-    )
-    def score_for_gate(scores, outputs):
-        score, chosen = scores.max(-1)
-        return score[:, None] * outputs[torch.arange(len(scores)), chosen]
-
-    @mistake("Your softmax runs over the tokens. Each token shares its probability out among the experts: `dim=-1`.")
-    def softmax_over_tokens(scores, outputs):
-        gate, chosen = scores.softmax(0).max(-1)
-        return gate[:, None] * outputs[torch.arange(len(scores)), chosen]
-
-    @mistake("You choose the expert with the lowest score.")
-    def the_worst_expert(scores, outputs):
-        gate, chosen = scores.softmax(-1).min(-1)
-        return gate[:, None] * outputs[torch.arange(len(scores)), chosen]
-
-    @mistake("You send all tokens to the expert that is best for them together. Each token has a choice of its own.")
-    def one_for_all(scores, outputs):
-        probabilities = scores.softmax(-1)
-        best = int(probabilities.sum(0).argmax())
-        return probabilities[:, best, None] * outputs[:, best]
-
-
-class KeepAllExpertsBusy(Exercise):
-    """The load-balance loss."""
-
-    prompt = (
-        "Write `balance(gates, counts)`: for the router's probabilities of shape (T, E), and a boolean row of length T that is "
-        "True at the tokens that are no padding, the loss E · Σ f_i · P_i, a tensor without dimensions. Over the tokens that "
-        "count, f_i is the share whose highest probability is expert i's, and P_i the mean probability of expert i."
-    )
-    difficulty, minutes = 2, 12
-    hints = (
-        "First leave the padding out: `gates = gates[counts]`.",
-        "f: `torch.bincount(gates.argmax(dim=-1), minlength=E) / len(gates)`. P: `gates.mean(dim=0)`.",
-        "Multiply the two rows, sum, and times E: then 1 is the lowest value for even use, whatever E is.",
-    )
-    praise = "correct. f says what happens, and P, which has a gradient, is what the router can change."
-
-    @classmethod
-    def probes(cls, seed):
-        generator = torch.Generator().manual_seed(seed)
-
-        def case(T, E, bias):
-            scores = 2 * torch.randn(T, E, generator=generator)
-            scores[:, 0] += bias
-            counts = torch.arange(T) < T - 3
-            scores[~counts, -1] += 6
-            return scores.softmax(-1), counts
-
-        return [case(12, 3, 1.0), case(15, 4, 0.0), case(9, 2, 4.0)]
-
-    @classmethod
-    def observe(cls, answer, probe):
-        """The value, and what it would have each probability do."""
-        gates, counts = probe
-        gates = gates.clone().requires_grad_()
-        value = answer(gates, counts)
-        gradient = torch.autograd.grad(value, gates, allow_unused=True)[0] if value.requires_grad else None
-        return [value.detach(), torch.zeros_like(gates) if gradient is None else gradient]
-
-    @solution
-    def balance(gates, counts):
-        gates = gates[counts]
-        n_experts = gates.shape[-1]
-        f = torch.bincount(gates.argmax(dim=-1), minlength=n_experts) / len(gates)
-        return n_experts * (f * gates.mean(dim=0)).sum()
-
-    @mistake("You count the padding. It says nothing about the text, and it all goes to one expert: `gates[counts]`.")
-    def counts_padding(gates, counts):
-        n_experts = gates.shape[-1]
-        f = torch.bincount(gates.argmax(-1), minlength=n_experts) / len(gates)
-        return n_experts * (f * gates.mean(0)).sum()
-
-    @mistake(
-        "You multiply P by itself. A router that gives every expert a little and chooses one of them always would look even."
-    )
-    def probabilities_only(gates, counts):
-        gates = gates[counts]
-        return gates.shape[-1] * gates.mean(0).square().sum()
-
-    @mistake("You multiply f by itself. Counting has no gradient: this loss has the right size, and changes nothing.")
-    def shares_only(gates, counts):
-        gates = gates[counts]
-        f = F.one_hot(gates.argmax(-1), gates.shape[-1]).float().mean(0)
-        return gates.shape[-1] * f.square().sum()
-
-    @mistake("The factor E is missing. With it, even use gives 1, however many experts there are.")
-    def without_the_number_of_experts(gates, counts):
-        gates = gates[counts]
-        f = F.one_hot(gates.argmax(-1), gates.shape[-1]).float().mean(0)
-        return (f * gates.mean(0)).sum()
-
-    @mistake(
-        "You compare f with P token by token: that is the mean of the highest probabilities. It asks for doubt, and a "
-        "doubtful router can use one expert only."
-    )
-    def mean_of_the_highest(gates, counts):
-        gates = gates[counts]
-        return gates.shape[-1] * gates.max(-1).values.mean()
-
-    @mistake("f counts tokens; make it a share. As it is, a longer batch has a larger loss.")
-    def counts_for_shares(gates, counts):
-        gates = gates[counts]
-        f = F.one_hot(gates.argmax(-1), gates.shape[-1]).float().sum(0)
-        return gates.shape[-1] * (f * gates.mean(0)).sum()
-
-
-class MeanForgetting(Exercise):
-    """Read a forgetting matrix."""
-
-    prompt = (
-        "Write `forgetting(losses)`: `losses[i][j]` is the loss on domain j after training on the domains 0 to i, one after "
-        "the other. Return how much the loss of a domain has risen, from right after it was trained on to the end, on "
-        "average over the domains that could be forgotten: all but the last."
-    )
-    difficulty, minutes = 2, 8
-    hints = (
-        "Right after domain j was trained on, its loss is `losses[j][j]`. At the end it is `losses[-1][j]`.",
-        "The last domain is at its end right after its training: nothing can be forgotten yet.",
-    )
-    praise = "correct. The diagonal says what was learned, the last row what is left of it."
+    praise = "correct. A word that surprises everybody counts in both means, and falls out."
 
     @classmethod
     def probes(cls, seed):
         generator = random.Random(seed)
-
-        def matrix(n):
-            return [
-                [round(generator.uniform(0.9, 1.1) if i == j else generator.uniform(2, 7), 3) for j in range(n)]
-                for i in range(n)
-            ]
-
-        return [(matrix(3),), (matrix(4),), (matrix(2),)]
+        true = [generator.choice((0.32, 0.24, 0.08, 0.01)) for _ in range(9)]
+        given = [p * generator.uniform(0.3, 1.1) for p in true]
+        return [(given, true), (given[:4], true[:4]), (true[2:], true[2:])]
 
     @solution
-    def forgetting(losses):
-        old = range(len(losses) - 1)
-        return sum(losses[-1][j] - losses[j][j] for j in old) / len(old)
+    def excess(probabilities, true_probabilities):
+        pairs = zip(probabilities, true_probabilities, strict=True)
+        return sum(math.log(true) - math.log(given) for given, true in pairs) / len(probabilities)
+
+    @mistake("You add the surprises up. A nat a word is a mean: divide by the number of words.")
+    def sum_for_mean(probabilities, true_probabilities):
+        return sum(math.log(t / p) for p, t in zip(probabilities, true_probabilities, strict=True))
 
     @mistake(
-        "You average over all domains, the last one too. It has had no time to be forgotten, and its 0 hides the others."
+        "The sign is the other way round: a model that knows less than the rule lies above it, and has a positive excess."
     )
-    def counts_the_last(losses):
-        return sum(losses[-1][j] - losses[j][j] for j in range(len(losses))) / len(losses)
-
-    @mistake("Rows and columns are swapped: `losses[i]` is a moment, and `losses[i][j]` the loss on domain j then.")
-    def rows_for_columns(losses):
-        old = range(len(losses) - 1)
-        return sum(losses[j][-1] - losses[j][j] for j in old) / len(old)
+    def other_sign(probabilities, true_probabilities):
+        pairs = zip(probabilities, true_probabilities, strict=True)
+        return sum(math.log(p / t) for p, t in pairs) / len(probabilities)
 
     @mistake(
-        "You compare with the beginning, when most domains had not been learned yet. Forgetting is counted from the moment "
-        "when a domain had just been trained on, `losses[j][j]`."
+        "You report the model's loss. What the text itself surprises is still in it, and with it the luck of the sample."
     )
-    def from_the_first_row(losses):
-        old = range(len(losses) - 1)
-        return sum(losses[-1][j] - losses[0][j] for j in old) / len(old)
+    def loss_of_the_model(probabilities, true_probabilities):
+        return -sum(map(math.log, probabilities)) / len(probabilities)
 
-    @mistake("The sign is the other way round: a loss that has risen is forgetting, and counts above 0.")
-    def gain_for_loss(losses):
-        old = range(len(losses) - 1)
-        return sum(losses[j][j] - losses[-1][j] for j in old) / len(old)
+    @mistake(
+        "You compare the probabilities themselves. A loss is a surprise, -ln p: from 0.02 to 0.01 costs as much as from 0.8 to 0.4."
+    )
+    def difference_of_probabilities(probabilities, true_probabilities):
+        pairs = zip(probabilities, true_probabilities, strict=True)
+        return sum(t - p for p, t in pairs) / len(probabilities)
 
-    @mistake("You look one training further, not at the end: a domain may go on being forgotten.")
-    def only_the_next(losses):
-        old = range(len(losses) - 1)
-        return sum(losses[j + 1][j] - losses[j][j] for j in old) / len(old)
+    @mistake("That is in bits. The losses of this course are in nats: the natural logarithm.")
+    def in_bits(probabilities, true_probabilities):
+        pairs = zip(probabilities, true_probabilities, strict=True)
+        return sum(math.log2(t / p) for p, t in pairs) / len(probabilities)
+
+    @mistake(
+        "You weight each word by its true probability. That is right for a sum over all words that could stand there; these "
+        "are a sample, in which likely words already come more often."
+    )
+    def weighted_again(probabilities, true_probabilities):
+        pairs = zip(probabilities, true_probabilities, strict=True)
+        return sum(t * math.log(t / p) for p, t in pairs) / sum(true_probabilities)
 
 
-class UnacceptableErrors(Exercise):
-    """The number of a risk sheet: how often the one error happens that must not."""
+class WhatLimits(Exercise):
+    """Size, training, or the text: what keeps a loss where it is?"""
 
     prompt = (
-        "Write `rate(cases, domain)`. Each case is a dictionary with the keys 'domain', 'truth', 'said' (a meaning, or None "
-        "when the model referred the case to a person) and 'sure' (its probability). The unacceptable error is a wrong "
-        "meaning said with a probability of at least 0.9. Return its share of all cases of that domain, those that were "
-        "referred too. Return None for a domain without cases: nothing was measured."
+        "Write `limit(half, full, floor, larger)`: four losses in nats a word. `full` is that of a model at the end of its "
+        "training and `half` of the same model trained for half the steps; `larger` is that of a model of twice the size, trained like "
+        "`full`; `floor` is the entropy of the text. Return 'text' when full is at most 0.02 above the floor. Otherwise "
+        "compare what is won, as shares of what lies above the floor: by training, (half - full) / (half - floor), and by "
+        "size, (full - larger) / (full - floor). Return 'training' when the first is the larger one, else 'size'."
     )
-    difficulty, minutes = 2, 10
+    difficulty, minutes = 1, 8
     hints = (
-        "First keep the cases of the domain. How many are there?",
-        "A case that was referred is not an error, and it does count among the cases.",
-        "An error needs three things: something was said, it is not the truth, and `sure >= 0.9`.",
+        "Begin with the text: `if full - floor <= 0.02`.",
+        "Both shares are taken of what lay above the floor *before* the change.",
     )
-    praise = "correct. It is one number a domain, and an average over domains would have hidden it."
+    praise = "correct. The same loss can have three causes, and each asks for something else."
 
     @classmethod
     def probes(cls, seed):
-        generator = random.Random(seed)
-
-        def case(domain, wrong, referred, sure):
-            said = None if referred else "lien" if wrong else "oxygen"
-            return {"domain": domain, "truth": "oxygen", "said": said, "sure": sure}
-
-        cases = [case("clinic", k % 3 == 0, k % 4 == 1, (0.95, 0.6, 0.9)[k % 3 if k % 2 else 0]) for k in range(12)]
-        cases += [case("clinic", True, False, 0.5), case("clinic", True, True, 0.99), case("clinic", True, False, 0.9)]
-        cases += [case("ledger", k == 0, False, 0.97) for k in range(9 + generator.randrange(3))]
-        generator.shuffle(cases)
-        return [(cases, "clinic"), (cases, "ledger"), (cases, "contract")]
+        floor = 2.4 + 0.1 * seed
+        cases = [  # half, full and larger above the floor
+            (0.50, 0.40, 0.20), (0.20, 0.10, 0.08), (0.035, 0.015, 0.005), (1.00, 0.70, 0.55), (0.06, 0.04, 0.015),
+            (0.09, 0.03, 0.001), (0.30, 0.299, 0.298), (0.06, 0.03, 0.012),
+        ]  # fmt: skip
+        return [(floor + half, floor + full, floor, floor + larger) for half, full, larger in cases]
 
     @solution
-    def rate(cases, domain):
-        own = [case for case in cases if case["domain"] == domain]
-        if not own:
-            return None
-        errors = [c for c in own if c["said"] is not None and c["said"] != c["truth"] and c["sure"] >= 0.9]
-        return len(errors) / len(own)
+    def limit(half, full, floor, larger):
+        if full - floor <= 0.02:
+            return "text"
+        by_training = (half - full) / (half - floor)
+        by_size = (full - larger) / (full - floor)
+        return "training" if by_training > by_size else "size"
+
+    @mistake("You compare nats. Near the floor there are few nats to win by anything; compare shares of what is left.")
+    def in_nats(half, full, floor, larger):
+        if full - floor <= 0.02:
+            return "text"
+        return "training" if half - full > full - larger else "size"
+
+    @mistake("You never say 'text'. At the floor neither size nor training can win anything worth having.")
+    def forgets_the_floor(half, full, floor, larger):
+        return "training" if (half - full) / (half - floor) > (full - larger) / (full - floor) else "size"
+
+    @mistake("It is the other way round: where longer training still wins the larger share, training is what limits.")
+    def swapped(half, full, floor, larger):
+        if full - floor <= 0.02:
+            return "text"
+        return "size" if (half - full) / (half - floor) > (full - larger) / (full - floor) else "training"
 
     @mistake(
-        "You count over all domains. A domain that goes well, and has many cases, hides one in which people are harmed."
+        "You call any model 'text' that longer training no longer improves. A small model comes to rest far above the floor."
     )
-    def over_all_domains(cases, domain):
-        errors = [c for c in cases if c["said"] is not None and c["said"] != c["truth"] and c["sure"] >= 0.9]
-        return len(errors) / len(cases)
-
-    @mistake(
-        "A case that was referred to a person is not an error: nobody was told anything wrong. None is no meaning."
-    )
-    def referral_is_an_error(cases, domain):
-        own = [c for c in cases if c["domain"] == domain]
-        return sum(c["said"] != c["truth"] and c["sure"] >= 0.9 for c in own) / len(own) if own else None
-
-    @mistake(
-        "You divide by the cases in which the model said something. Then a model that refers nearly everything looks worse "
-        "than it is; asked for is the share of all cases of the domain."
-    )
-    def of_the_answered(cases, domain):
-        own = [c for c in cases if c["domain"] == domain and c["said"] is not None]
-        return sum(c["said"] != c["truth"] and c["sure"] >= 0.9 for c in own) / len(own) if own else None
-
-    @mistake("You count every wrong meaning. Here the error is the one that sounds certain: probability at least 0.9.")
-    def doubtful_errors_too(cases, domain):
-        own = [c for c in cases if c["domain"] == domain]
-        return sum(c["said"] is not None and c["said"] != c["truth"] for c in own) / len(own) if own else None
-
-    @mistake(
-        "Of a domain without cases you report 0: the sheet would say that it is safe. Nothing was measured; return None."
-    )
-    def unmeasured_is_safe(cases, domain):
-        own = [c for c in cases if c["domain"] == domain]
-        errors = [c for c in own if c["said"] is not None and c["said"] != c["truth"] and c["sure"] >= 0.9]
-        return len(errors) / max(1, len(own))
-
-    @mistake("A probability of exactly 0.9 is at least 0.9: use `>=`.")
-    def strictly_above(cases, domain):
-        own = [c for c in cases if c["domain"] == domain]
-        errors = [c for c in own if c["said"] is not None and c["said"] != c["truth"] and c["sure"] > 0.9]
-        return len(errors) / len(own) if own else None
+    def rest_is_the_floor(half, full, floor, larger):
+        if (half - full) / (half - floor) < 0.05:
+            return "text"
+        return "training" if (half - full) / (half - floor) > (full - larger) / (full - floor) else "size"
