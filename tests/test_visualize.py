@@ -339,9 +339,18 @@ def test_bars_of_a_group_stand_side_by_side():
     assert [text.get_text() for text in ax.get_legend().texts] == ["English", "Chinese"]
 
 
+def test_a_path_is_the_thicker_the_further_its_connection_lies_above_chance():
+    (ax,) = plots.paths(torch.tensor([[0.25, 0.5], [0.1, 1.0], [0.25, 0.25]]), chance=0.25).axes
+    widths = {tuple(line.get_xdata()): line.get_linewidth() for line in ax.lines}  # (head below, head above)
+    assert widths == {(0, 0): 0, (1, 0): 10, (0, 1): 0, (1, 1): 30, (0, 2): 0, (1, 2): 0}
+    assert [text.get_text() for text in ax.texts] == ["0", "1", "0", "1", "2"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["layer below", "layer above"]
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
+        (lambda: plots.paths(torch.ones(1, 1), chance=0.0), "chance=0.0"),
         (lambda: plots.ladder({}, 1.0), "no rungs"),
         (lambda: plots.ladder({"a": 1.0}, float("nan")), "floor=nan"),
         (lambda: plots.curves({}), "no curve"),

@@ -143,6 +143,8 @@ def bars(groups: Mapping[str, Mapping[str, int | float]], *, y_label: str, digit
 
 def paths(strengths: Float[Tensor, "above below"], *, chance: float, title: str = "") -> Figure:
     """Heads of two layers as two rows of dots; a line is the thicker, the further a connection lies above chance."""
+    if not chance > 0:
+        raise ValueError(f"chance={chance} must be above 0; it is what a connection between unrelated heads would have")
     n_above, n_below = strengths.shape
     ax = _new_axes(5.5, 3.2)
     excess = (strengths / chance - 1).clamp(min=0)
