@@ -191,6 +191,12 @@ def test_quiz_explains_every_option(path):
         assert all(len(option["why"]) > 20 for option in question["option"])
 
 
+def test_the_place_of_an_option_does_not_tell_whether_it_is_right():
+    asked = [one for path in paths() for one in questions(path.stem.partition("_")[2]) if len(one["option"]) == 3]
+    places = [next(place for place, option in enumerate(one["option"]) if option.get("right")) for one in asked]
+    assert all(0.2 < places.count(place) / len(asked) < 0.47 for place in range(3))
+
+
 @pytest.mark.slow
 @each_notebook
 def test_notebook_runs_with_every_exercise_solved(path):
