@@ -13,7 +13,7 @@ check test notebooks playground: export OMP_NUM_THREADS := 1
 check test notebooks playground: export TQDM_DISABLE := 1
 check test notebooks: export LLMCOURSE_HOME := $(CURDIR)/_build/home
 
-.PHONY: help book serve test notebooks playground fresh check lock clean
+.PHONY: help book serve test notebooks playground screenshots fresh check lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test       everything: check, every notebook, the book in a browser"
 	@echo "make notebooks  run all notebooks again and store what they show"
 	@echo "make playground train the playground's model again (2 minutes)"
+	@echo "make screenshots take the README's pictures anew from the built book"
 	@echo "make fresh      say which notebooks are older than the package"
 	@echo "make lock       write requirements.txt anew from pyproject.toml"
 	@echo "make clean      remove what was built; the environment in .venv stays"
@@ -80,6 +81,10 @@ fresh: $(INSTALLED)
 
 playground: $(INSTALLED)
 	$(PY) -m llmcourse.visualize.playground
+
+# They lie in the book's static folder, so the next `make book` builds all pages again.
+screenshots: book
+	$(PY) -m tests.screenshots
 
 # In an empty environment, so that nothing gets in that the project does not ask for. torch is named first and exactly:
 # the other packages leave its version open. CUDA packages come with torch where there is a GPU and are not pinned.

@@ -306,3 +306,9 @@ def test_search_finds_a_word_from_a_disk(browser):
     with visitor.visit("search.html?q=softmax") as tab:
         tab.locator("#search-results ul.search li a").first.wait_for()
     assert visitor.faults == []
+
+
+def test_llms_txt_names_pages_that_exist():
+    named = re.findall(r"\]\(([^)]+)\)", (BOOK / "llms.txt").read_text("utf-8"))
+    assert len(named) > 20
+    assert [name for name in named if not (BOOK / name).is_file()] == []

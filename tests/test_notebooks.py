@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import textwrap
 
 import nbformat
 import pytest
@@ -170,6 +171,27 @@ def test_notebook_defines_nothing_that_the_package_defines(path):
         if not is_exercise(cell):
             names = {node.name for node in python(cell).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
             assert not names & package
+
+
+def definitions(module):
+    """The text of every function and class of a file of the package, as `show_source` shows it."""
+    text = (ROOT / module).read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min(part.lineno for part in (node, *node.decorator_list))
+            yield textwrap.dedent("\n".join(text.splitlines()[first - 1 : node.end_lineno])).strip("\n")
+
+
+@each_notebook
+def test_shown_code_is_that_of_the_package(path):
+    for shown in filter(None, (data.get("text/markdown", "") for cell in code_cells(path) for data in data_of(cell))):
+        if match := re.fullmatch(r"`(llmcourse/[^`]+)`\n\n```python\n(.*)\n```", shown, re.DOTALL):
+            left = match[2]
+            for code in sorted(
+                {one for file in match[1].split(", ") for one in definitions(file)}, key=len, reverse=True
+            ):
+                left = left.replace(code, "")
+            assert not left.strip(), f"run: make notebooks. The package no longer says:\n{left}"
 
 
 @each_notebook
