@@ -20,11 +20,15 @@ def find_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]
 
     Raises ValueError for a name that stands for nothing: a typing error would otherwise change nothing, silently.
     """
+    if isinstance(names, str):
+        raise TypeError(f"names={names!r} is one text; give a list of names, [{names!r}]")
     parts = dict(model.named_modules())
     found = {name: [part for part in parts if part and (part == name or part.endswith(f".{name}"))] for name in names}
     for name, matches in found.items():
         if not matches:
-            raise ValueError(f"{type(model).__name__} has no part {name!r}; its own parts are {_children(model)}")
+            raise ValueError(
+                f"{type(model).__name__} has no part {name!r}; its own parts are {_children(model)}: use these"
+            )
     return {part: parts[part] for matches in found.values() for part in matches}
 
 

@@ -103,6 +103,8 @@ class Book:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
+        if not self.passages:
+            raise ValueError("0 passages hold no answer; give those of `passages.load()`")
         self._cut = [
             terms(one.title) * TITLE + (terms(one.trail) * TRAIL if one.trail != one.title else []) + terms(one.text)
             for one in self.passages
@@ -121,6 +123,8 @@ class Book:
 
     def rank(self, question: str, k: int = SHOWN) -> list[Hit]:
         """The k best sections with a word of the question in them, whether they answer it or not."""
+        if k < 1:
+            raise ValueError(f"k={k}: ask for 1 section or more")
         groups = wanted(question)
         scores = self._scores(groups)
         return [

@@ -141,7 +141,8 @@ RUBRIC: dict[str, tuple[str, Callable[[Assessment], bool]]] = {
 def gaps(assessment: Assessment) -> list[str]:
     """The entries of `RUBRIC` that an assessment does not fulfil, in its order; none is complete, not yet right."""
     if not isinstance(assessment, Mapping):
-        raise TypeError(f"an assessment is a dictionary with the fields {', '.join(FIELDS)}")
+        given = type(assessment).__name__
+        raise TypeError(f"an assessment is a dictionary with the fields {', '.join(FIELDS)}, not a {given}")
     return [name for name, (_, fulfilled) in RUBRIC.items() if not fulfilled(assessment)]
 
 

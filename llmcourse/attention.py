@@ -94,6 +94,16 @@ class KVCache:
         if self.key is not None and self.value is not None:
             self.key, self.value = self.key[rows], self.value[rows]
 
+    def crop(self, length: int) -> None:
+        """Forget all but the first `length` positions; a shorter cache stays as it is. Speculative decoding needs it.
+
+        Raises ValueError for a length below 0.
+        """
+        if length < 0:
+            raise ValueError(f"length={length}: a cache keeps 0 positions or more; count from its beginning")
+        if self.key is not None and self.value is not None:
+            self.key, self.value = self.key[..., :length, :], self.value[..., :length, :]
+
 
 class DotProductAttention(nn.Module):
     """`scaled_dot_product_attention` as a module without weights: the place where hooks watch or change the heads."""

@@ -28,6 +28,8 @@ def choice_probabilities(logits: Float[Tensor, "B V"], choices: Sequence[int]) -
 
     A prompt after which a third word is likely leaves little to every choice. Without this step it would look biased.
     """
+    if not choices or not 0 <= min(choices) <= max(choices) < logits.shape[-1]:
+        raise ValueError(f"choices={list(choices)}: give tokens from 0 to {logits.shape[-1] - 1}, at least one")
     return logits[:, list(choices)].softmax(dim=-1)
 
 

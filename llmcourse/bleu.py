@@ -6,6 +6,7 @@ translations get scores points apart under other ways of cutting, smoothing and 
 """
 
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -114,4 +115,4 @@ def _check(hypotheses: Sequence, references: Sequence[Sequence], texts: bool = F
     for item in (line for lines in (hypotheses, *references) for line in lines):
         if isinstance(item, str) != texts:
             wanted = "a text; join the tokens" if texts else "a list of tokens; split the text"
-            raise TypeError(f"{item!r} is a {type(item).__name__}, and each sentence must be {wanted}")
+            raise TypeError(f"{reprlib.repr(item)} is a {type(item).__name__}, and each sentence must be {wanted}")

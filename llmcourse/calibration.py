@@ -69,6 +69,11 @@ def fit_temperature(logits: Float[Tensor, "N K"], labels: Int[Tensor, "N"]) -> f
     """
     if not len(logits) == len(labels) > 0:
         raise ValueError(f"{len(logits)} rows of logits and {len(labels)} labels: give as many of both, at least 1")
+    if not 0 <= labels.min() <= labels.max() < logits.shape[-1]:
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}, and the choices from 0 to {logits.shape[-1] - 1}; "
+            "give each answer the number of its right choice"
+        )
     scores = logits.double()
 
     def loss(x: float) -> float:

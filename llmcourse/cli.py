@@ -9,6 +9,7 @@ import platform
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from llmcourse import __version__, passages
 from llmcourse.asking import Book
 from llmcourse.corpora import reference
 from llmcourse.data import random_windows, shuffled, split, translation_batches, windows_in_order
+from llmcourse.distributed import is_first_process
 from llmcourse.evaluation import bits_per_byte, mean_loss
 from llmcourse.exercises import MARKS, progress, reviewing
 from llmcourse.exercises.course_map import by_chapter, state
@@ -62,11 +64,15 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def train_command(arguments: argparse.Namespace) -> int:
-    """Train a small GPT on text files, or a translation model on two files of which one translates the other."""
+    """Train a small GPT on text files, or a translation model on two files of which one translates the other.
+
+    Under torchrun the processes train one model together, and only the first one prints and saves.
+    """
     seed_everything(arguments.seed)
     if bool(arguments.source) != bool(arguments.target) or (arguments.source and arguments.text):
         raise ValueError("give --source and --target together to train a translation model, or --text for a GPT")
-    return _train_translation(arguments) if arguments.source else _train_gpt(arguments)
+    with nullcontext() if is_first_process() else redirect_stdout(None):
+        return _train_translation(arguments) if arguments.source else _train_gpt(arguments)
 
 
 def _train_gpt(arguments: argparse.Namespace) -> int:
@@ -77,6 +83,8 @@ def _train_gpt(arguments: argparse.Namespace) -> int:
     config = TransformerConfig(n_vocab=len(tokenizer), context=arguments.context, **_sizes(arguments))
     model, batches = GPT(config), random_windows(known, config.context, arguments.batch, arguments.seed)
     _train_and_save(model, batches, next_token_loss, arguments)
+    if not is_first_process():
+        return 0
     tokenizer.save(arguments.out / "tokenizer.json")
     _report(model, tokenizer, known, unseen)
     print(f'saved to {arguments.out}; try: python -m llmcourse generate --model {arguments.out} "The"')
@@ -94,9 +102,13 @@ def _train_and_save(model: GPT | EncoderDecoder, batches: Iterator, loss: Loss, 
     """Train with a checkpoint, from which the same command goes on when it was interrupted."""
     print(f"training {count_parameters(model):,} parameters for {arguments.steps} steps")
     checkpoint = arguments.out / "checkpoint.safetensors"
-    plan = TrainConfig(steps=arguments.steps, rate=arguments.rate, weight_decay=0.1, checkpoint=checkpoint)
+    plan = TrainConfig(
+        steps=arguments.steps, rate=arguments.rate, weight_decay=0.1, checkpoint=checkpoint, sharded=arguments.sharded
+    )
     for _ in train(model, batches, loss, plan):
         pass
+    if not is_first_process():
+        return
     arguments.out.mkdir(parents=True, exist_ok=True)
     save_model(model, arguments.out)
     checkpoint.unlink()
@@ -120,6 +132,8 @@ def _train_translation(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     model, batches = EncoderDecoder(config), shuffled(known, arguments.seed)
     _train_and_save(model, translation_batches(batches, arguments.batch, **special), translation_loss, arguments)
+    if not is_first_process():
+        return 0
     for tokenizer, side in zip(tokenizers, ("source", "target"), strict=True):
         tokenizer.save(arguments.out / f"{side}.json")
     if unseen := ids[len(known) :]:
@@ -282,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
         ("seed", 0, "the same seed gives the same model"),
     ):
         command.add_argument(f"--{name}", type=int, default=default, help=f"{words} ({default})")
+    command.add_argument("--sharded", action="store_true", help="under torchrun: a share of the model on each process")
     command.add_argument("--rate", type=float, default=4e-3, help="highest learning rate (0.004)")
 
     command = commands.add_parser("generate", help="continue a prompt")

@@ -23,6 +23,12 @@ class Batch(NamedTuple):
     targets: Int[Tensor, "B T"]
 
 
+def check_size(size: int, name: str = "size") -> None:
+    """Raise ValueError for a batch, or a window, that would hold nothing."""
+    if size < 1:
+        raise ValueError(f"{name}={size}: give at least 1")
+
+
 def pad_rows(rows: Sequence[Sequence[int]], filler: int) -> Int[Tensor, "B T"]:
     """Rows of unequal length as one rectangle, filled up on the right."""
     if not rows or not all(rows):
@@ -44,6 +50,7 @@ def next_token_batch(rows: Sequence[Sequence[int]], *, begin: int, pad: int) -> 
 
 def sentence_batches(sentences: Iterable[Sequence[int]], size: int, *, begin: int, pad: int) -> Iterator[Batch]:
     """`size` sentences at a time from a stream of encoded sentences; when it ends, the last batch holds what is left."""
+    check_size(size)
     rows: list[Sequence[int]] = []
     for sentence in sentences:
         rows.append(sentence)
@@ -94,6 +101,7 @@ def translation_batches(
 
 def in_groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """`size` items at a time; when the stream ends, the last group holds what is left."""
+    check_size(size)
     stream = iter(items)
     while group := list(islice(stream, size)):
         yield group
@@ -114,6 +122,7 @@ def _shuffled(items: list[Item], generator: random.Random) -> Iterator[Item]:
 
 def random_windows(tokens: Int[Tensor, "N"], context: int, size: int, seed: int = 0) -> Iterator[Batch]:
     """Endless batches of windows from a long text, each starting at a random place."""
+    _check_text(tokens, context, size)
     if len(tokens) <= context:
         raise ValueError(f"the text has {len(tokens)} tokens; windows of context={context} need at least {context + 1}")
     return _random_windows(tokens, context, size, torch.Generator().manual_seed(seed))
@@ -126,11 +135,19 @@ def _random_windows(tokens: Tensor, context: int, size: int, generator: torch.Ge
         yield Batch(windows[:, :-1], windows[:, 1:])
 
 
+def _check_text(tokens: Tensor, context: int, size: int) -> None:
+    check_size(context, "context")
+    check_size(size)
+    if tokens.dim() != 1:
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)}: give one long text, such as tokens.flatten()")
+
+
 def windows_in_order(tokens: Int[Tensor, "N"], context: int, size: int) -> list[Batch]:
     """The whole text cut into windows that do not overlap, for measuring: every token is predicted once.
 
     The last window is filled up with targets that do not count.
     """
+    _check_text(tokens, context, size)
     if len(tokens) < 2:
         raise ValueError(f"a text of {len(tokens)} tokens has nothing to predict; give at least 2")
     rows = [tokens[start : start + context + 1].tolist() for start in range(0, len(tokens) - 1, context)]

@@ -5,6 +5,7 @@ Only the standard library is needed: Jupyter asks an object for its `_repr_html_
 
 import html
 import inspect
+import re
 import textwrap
 from dataclasses import dataclass
 from types import FunctionType
@@ -33,7 +34,9 @@ class Source:
 
     def _repr_markdown_(self) -> str:
         caption = f"`{self.origin}`\n\n" if self.origin else ""
-        return f"{caption}```python\n{self.code.rstrip()}\n```"
+        runs = re.findall("`+", self.code)
+        fence = "`" * max(3, 1 + max(map(len, runs), default=0))  # longer than any that the code itself holds
+        return f"{caption}{fence}python\n{self.code.rstrip()}\n{fence}"
 
     def __repr__(self) -> str:
         return self.code
@@ -43,6 +46,9 @@ def show_source(*things: type | FunctionType) -> Source:
     """The definitions as they stand in the package: what a chapter shows is what its models run."""
     if not things:
         raise ValueError("show_source() needs at least one function or class to show")
+    for thing in things:
+        if not isinstance(thing, type | FunctionType):
+            raise TypeError(f"{thing!r} is of type {type(thing).__name__}; give show_source() functions and classes")
     code = "\n\n".join(textwrap.dedent(inspect.getsource(thing)) for thing in things)
     return Source(code, ", ".join(dict.fromkeys(thing.__module__.replace(".", "/") + ".py" for thing in things)))
 

@@ -89,6 +89,10 @@ def alignment_error_rate(
     include the sure ones; without `possible` they are the same. Source: Och & Ney (2003), section 2.3.
     """
     possible = sure if possible is None else possible
+    if not len(guesses) == len(sure) == len(possible):
+        raise ValueError(
+            f"{len(guesses)} guesses, {len(sure)} sure and {len(possible)} possible alignments: give one a sentence of each"
+        )
     hits, total = 0, 0
     for guess, gold, allowed in zip(guesses, sure, possible, strict=True):
         found, wanted = set(guess), set(gold)

@@ -5,10 +5,13 @@ Letters: B batch, T positions, V vocabulary.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from llmcourse.transformer import check_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,12 @@ class SamplingConfig:
     seed: int | None = None  # the same seed draws the same tokens; None draws from torch's own state
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
+            value, kind = getattr(self, name), Integral if name == "top_k" else Real
+            if not isinstance(value, kind) and (value is not None or name in ("temperature", "repetition_penalty")):
+                raise TypeError(
+                    f"{name}={value!r} is no {'whole ' * (name == 'top_k')}number; leave it out to go without"
+                )
         if not self.temperature >= 0:
             raise ValueError(f"temperature={self.temperature} is not 0 or above; use 0 for greedy decoding")
         if self.top_k is not None and self.top_k < 1:
@@ -95,6 +104,9 @@ def stream(
     padding: Int[Tensor, "B"] | None = None,
 ) -> Iterator[Int[Tensor, "B"]]:
     """The new tokens of `generate`, as soon as each is there; it ends early when every row has stopped."""
+    check_rows(tokens)
+    if not isinstance(n_new, Integral) or n_new < 0:
+        raise ValueError(f"n_new={n_new!r} is how many tokens to add: give a whole number, 0 or above")
     if tokens.shape[-1] == 0:
         raise ValueError("the prompt is empty; give at least one token to begin from")
     context = model.config.context
@@ -102,6 +114,8 @@ def stream(
         raise ValueError(
             f"the prompt has {tokens.shape[-1]} tokens and this model's context holds {context}; cut it, say to its end"
         )
+    if padding is not None and len(padding) != len(tokens):
+        raise ValueError(f"padding={padding.tolist()}: give one number for each of the {len(tokens)} rows")
     if padding is not None and not 0 <= int(padding.min()) <= int(padding.max()) < tokens.shape[-1]:
         raise ValueError(
             f"padding={padding.tolist()}: each row of {tokens.shape[-1]} tokens needs at least one that is no padding"

@@ -60,7 +60,7 @@ def continued(
     end = tokenizer.special_id(END)
     settings = config or SamplingConfig(temperature=0.0, stop=(end,))
     if end not in settings.stop:
-        raise ValueError(f"stop={settings.stop} lacks the id of [END], {end}: no reply would ever end")
+        raise ValueError(f"stop={settings.stop} lacks the id of [END], {end}: no reply would ever end; add it")
     tokens, padding = pad_left(prompts, tokenizer.special_id(PAD))
     device = next(model.parameters()).device
     said = generate(model, tokens.to(device), n_new, settings, padding=padding.to(device))[:, tokens.shape[1] :]

@@ -266,7 +266,9 @@ def load_model(folder: Path | str) -> nn.Module:
         kind = KINDS[description.pop("kind", "GPT")]
         config = TransformerConfig(**description)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / 'config.json'} does not describe a model of this course ({error})") from None
+        raise ValueError(
+            f"{folder / 'config.json'} does not describe a model of this course ({error}); give a folder that save_model wrote"
+        ) from None
     model = kind(config)
     load_weights(model, load_tensors(folder / "model.safetensors")[0], folder / "model.safetensors")
     return model.eval()

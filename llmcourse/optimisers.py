@@ -5,7 +5,7 @@ at a matrix as a whole: it takes the average gradient, a sum of patterns of very
 about equally strong (it *orthogonalises* the matrix, by a few rounds of Newton and Schulz's iteration) before it steps.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -80,12 +80,21 @@ def state_tensors(optimisers: Iterable[torch.optim.Optimizer]) -> dict[str, Tens
     }
 
 
-def load_state_tensors(optimisers: Iterable[torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
-    """Give the optimisers back what `state_tensors` took from them; what they held before is forgotten."""
+def load_state_tensors(
+    optimisers: Sequence[torch.optim.Optimizer],
+    tensors: Mapping[str, Tensor],
+    placed_like: Callable[[Tensor, Tensor], Tensor] = lambda tensor, parameter: tensor,
+) -> None:
+    """Give the optimisers back what `state_tensors` took from them; what they held before is forgotten.
+
+    placed_like: of a tensor and the parameter it belongs to, the part of the tensor that this process keeps.
+    """
     states: dict[int, dict[int, dict[str, Tensor]]] = {}
+    held = [[one for group in optimiser.param_groups for one in group["params"]] for optimiser in optimisers]
     for name, tensor in tensors.items():
         number, index, part = name.split(".")
-        states.setdefault(int(number), {}).setdefault(int(index), {})[part] = tensor
+        kept = placed_like(tensor, held[int(number)][int(index)])
+        states.setdefault(int(number), {}).setdefault(int(index), {})[part] = kept
     for number, optimiser in enumerate(optimisers):
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": states.get(number, {}), "param_groups": groups})

@@ -44,7 +44,10 @@ class Report:
 
 def instructions(content: bytes) -> list[Instruction]:
     """The program, step by step. Raises ValueError for bytes that are no pickle."""
-    return [Instruction(at, op.name, argument) for op, argument, at in pickletools.genops(content)]
+    try:
+        return [Instruction(at, op.name, argument) for op, argument, at in pickletools.genops(content)]
+    except ValueError as error:
+        raise ValueError(f"these {len(content)} bytes are no pickle ({error}); give the .pkl of a checkpoint") from None
 
 
 def read_report(content: bytes) -> Report:

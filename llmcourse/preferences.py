@@ -111,7 +111,7 @@ def least_divergence(rate: float, before: float = 0.5) -> float:
     rate ln(rate / before) + (1 - rate) ln((1 - rate) / (1 - before)).
     """
     if not (0 < before < 1 and 0 <= rate <= 1):
-        raise ValueError(f"rate={rate} and before={before} are shares, and before is neither 0 nor 1")
+        raise ValueError(f"rate={rate} and before={before} are shares: from 0 to 1, and before between them")
     return sum(p * math.log(p / q) for p, q in ((rate, before), (1 - rate, 1 - before)) if p > 0)
 
 

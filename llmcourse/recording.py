@@ -25,7 +25,9 @@ def _attention_layers(model: nn.Module) -> dict[str, DotProductAttention]:
         if isinstance(module, DotProductAttention)
     }
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no attention layer of this course to watch")
+        raise ValueError(
+            f"{type(model).__name__} has no attention layer of this course to watch; give a model that has"
+        )
     return layers
 
 

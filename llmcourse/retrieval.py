@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcourse.bert import Bert
-from llmcourse.data import pad_rows, shuffled
+from llmcourse.data import check_size, pad_rows, shuffled
 from llmcourse.heads import mean_pooling, not_padding
 from llmcourse.transformer import TransformerConfig
 
@@ -100,6 +100,7 @@ def pair_batches(
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]], size: int, *, pad: int, seed: int = 0
 ) -> Iterator[Pairs]:
     """Endless batches of (question, text) pairs of ids: all in a random order, then all again in another one."""
+    check_size(size)
     stream = shuffled(pairs, seed)
     while True:
         rows = list(islice(stream, size))
@@ -126,6 +127,11 @@ class DenseIndex:
 
     def scores(self, question: Float[Tensor, "C"]) -> list[float]:
         """The cosine of each text with the question, from -1 to 1."""
+        if question.shape != self.vectors.shape[1:]:
+            raise ValueError(
+                f"a question of shape {tuple(question.shape)} cannot be compared with vectors of width "
+                f"{self.vectors.shape[1]}; make one vector of it with the encoder that made these"
+            )
         return (self.vectors @ F.normalize(question, dim=-1)).tolist()
 
     def rank(self, question: Float[Tensor, "C"], k: int | None = None) -> list[int]:

@@ -27,7 +27,9 @@ class ScalingLaw:
     r_squared: float  # of ln(L - floor) against ln N: 1 is a straight line
 
     def loss(self, size: int | float) -> float:
-        """What the law says of a model of this many parameters."""
+        """What the law says of a model of this many parameters. Raises ValueError for a size that is not above 0."""
+        if not size > 0:
+            raise ValueError(f"size={size}: a law of sizes speaks of those above 0")
         return self.floor + self.factor * size**-self.exponent
 
 
@@ -67,6 +69,8 @@ def _check(sizes: Sequence[int | float], losses: Sequence[int | float], least: i
         raise ValueError(
             f"{len(sizes)} sizes and {len(losses)} losses: give one loss for each of at least {least} different sizes"
         )
+    if not min(sizes) > 0:
+        raise ValueError(f"a size of {min(sizes)} has no logarithm; give sizes above 0")
 
 
 def training_flops(parameters: int | float, tokens: int | float) -> float:
@@ -85,7 +89,9 @@ class LossSurface:
     data_exponent: float
 
     def loss(self, parameters: int | float, tokens: int | float) -> float:
-        """What a model of this size, trained on so many tokens, is expected to lose."""
+        """What a model of this size, trained on so many tokens, is expected to lose. ValueError for a size of 0."""
+        if not (parameters > 0 and tokens > 0):
+            raise ValueError(f"parameters={parameters} and tokens={tokens} must both be above 0")
         lack_of_size = self.size_factor / parameters**self.size_exponent
         return self.floor + lack_of_size + self.data_factor / tokens**self.data_exponent
 

@@ -10,8 +10,13 @@ def lowest_point(curve: Callable[[float], float], low: float, high: float, preci
     """The place between `low` and `high` where the curve is lowest, by golden-section search.
 
     Each turn compares two places inside and keeps the part around the lower one. Source: Kiefer, Sequential Minimax Search
-    for a Maximum (1953).
+    for a Maximum (1953). Raises ValueError for a stretch that is none, and for a precision that numbers do not have.
     """
+    finest = 4 * math.ulp(max(abs(low), abs(high)))
+    if not low <= high or not precision > finest:
+        raise ValueError(
+            f"low={low}, high={high}, precision={precision}: give low before high, and a precision above {finest:.1g}"
+        )
     while high - low > precision:
         width = GOLDEN * (high - low)
         first, second = high - width, low + width

@@ -4,7 +4,8 @@
         if step.number % 100 == 0:
             print(step.number, step.loss)
 
-What the loop's body does (plot, sample, stop early) is plain Python. The optimisers are in `optimisers.py`.
+What the loop's body does (plot, sample, stop early) is plain Python. The optimisers are in `optimisers.py`, and what
+several processes do together is in `distributed.py`.
 """
 
 import math
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from llmcourse.data import IGNORED, Batch, TranslationBatch
+from llmcourse.distributed import AnyBatch, RaisedByAll, Team, placed_like, taking_part, whole
 from llmcourse.optimisers import OPTIMISERS, OptimiserName, build_optimisers, load_state_tensors, state_tensors
 from llmcourse.weights import load_tensors, load_weights, save_tensors
 
@@ -30,7 +32,6 @@ Schedule = Literal["linear", "cosine", "constant", "trapezoid", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS = get_args(Precision)
-AnyBatch = tuple[Tensor, ...]  # any of the named tuples of `data.py`
 Loss = Callable[[nn.Module, AnyBatch], Tensor]
 
 
@@ -62,6 +63,7 @@ class TrainConfig:
     accumulate: int = 1  # batches a step: their gradients are added up before the weights move
     precision: Precision = "float32"  # or "bfloat16": the products of matrices in 16 bits, the weights stay in 32
     compiled: bool = False  # whether torch.compile makes the model faster first; that takes a minute
+    sharded: bool = False  # under torchrun: each process holds a share of the model, for one that fits no device
     rate_shares: Mapping[str, float] = field(default_factory=dict)  # see `rate_share`
     checkpoint: Path | None = None  # the file to save to and, when it is there, to go on from
     checkpoint_every: int = 100  # steps
@@ -82,6 +84,9 @@ class TrainConfig:
             raise ValueError(
                 f"fall={self.fall} is the share of the steps over which the rate falls: above 0, at most 1"
             )
+        for setting, chosen in {"optimiser='muon'": self.optimiser == "muon", "compiled=True": self.compiled}.items():
+            if self.sharded and chosen:
+                raise ValueError(f"{setting} needs whole matrices, and sharded=True leaves none; set one of the two")
         for name, known in {"schedule": SCHEDULES, "optimiser": OPTIMISERS, "precision": PRECISIONS}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}; use one of {', '.join(map(repr, known))}")
@@ -125,8 +130,12 @@ class Step(NamedTuple):
     gradient: float  # the length of the whole gradient, before it was cut
 
 
-class TrainingDiverged(ArithmeticError):
+class TrainingDiverged(RaisedByAll, ArithmeticError):
     """The loss is no longer a number."""
+
+
+class BatchesRanOut(RaisedByAll, ValueError):
+    """There are fewer batches than the steps need."""
 
 
 def next_token_loss(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
@@ -156,32 +165,40 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
     loop draws no numbers from torch. However the loop ends, the model is left ready to use. Raises TrainingDiverged
     when the loss or its gradient is not finite, and ValueError when the batches run out, the checkpoint is of another
     training, or the device has no 16-bit numbers of the kind asked for.
+
+    Started by torchrun, the processes share out the rows of every batch (each must be given the same stream), and every
+    one of them yields the whole step. The numbers are one process's, as far as with `accumulate`, but for dropout:
+    each process draws its own. Only the first saves, to a file that any number of processes can go on from, and that
+    all must be able to read.
     """
-    optimisers = _optimisers(model, config)
-    computing = _computing(config.precision, next(model.parameters()).device)
-    done = _resume(model, optimisers, config)
-    stream = islice(batches, done * config.accumulate, None)
-    # The compiled model is another name for the same weights: the model itself is left as it was.
-    runs = torch.compile(model) if config.compiled else model
-    steps = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step")
-    with steps:
-        try:
+    saved, done = _saved(model, config)
+    with taking_part(model, loss, sharded=config.sharded, compiled=config.compiled) as team:
+        optimisers = _optimisers(team.model, config)
+        computing = _computing(config.precision, team.device)
+        if done:
+            load_state_tensors(optimisers, _under("optimiser.", saved), placed_like)
+            team.restore_random_state(saved)
+        saved.clear()  # it is as large as the model and its optimisers together
+        stream = islice(batches, done * config.accumulate, None)
+        quiet = {"disable": True} if team.number else {}  # one bar for all; what is not said here, TQDM_DISABLE decides
+        numbers = range(done, config.steps)
+        with tqdm(numbers, initial=done, total=config.steps, desc="training", unit="step", **quiet) as steps:
             for number in steps:
-                group = [_to(batch, model) for batch in islice(stream, config.accumulate)]
+                group = list(islice(stream, config.accumulate))
                 if len(group) < config.accumulate:
-                    raise ValueError(
+                    raise BatchesRanOut(
                         f"the batches ran out at step {number + 1} of {config.steps}; pass an endless stream"
                     )
-                runs.train()  # the reader's loop may have switched to evaluation
+                if number == done:
+                    team.require_same(done, group)
+                team.losses.train()  # the reader's loop may have switched to evaluation
                 for optimiser in optimisers:
                     optimiser.zero_grad()
-                value = _add_up_gradients(runs, group, loss, computing)
-                step = _move(model, value, optimisers, config, number)
+                value = _add_up_gradients(team, group, computing)
+                step = _move(team.model, value, optimisers, config, number)
                 if config.checkpoint and ((number + 1) % config.checkpoint_every == 0 or number + 1 == config.steps):
-                    _save(model, optimisers, config, number + 1)
+                    _save(team, optimisers, config, number + 1)
                 yield step
-        finally:
-            model.eval()
 
 
 def _computing(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager]:
@@ -194,20 +211,30 @@ def _computing(precision: Precision, device: torch.device) -> Callable[[], Abstr
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def _add_up_gradients(
-    model: nn.Module, group: list[AnyBatch], loss: Loss, computing: Callable[[], AbstractContextManager]
-) -> float:
+def _add_up_gradients(team: Team, group: list[AnyBatch], computing: Callable[[], AbstractContextManager]) -> float:
     """Leave in the parameters the gradient of one large batch, and return its loss."""
     counts = [_n_targets(batch) for batch in group]
     total, value = sum(counts), 0.0
-    for batch, count in zip(group, counts, strict=True):
-        if count == 0 and total > 0:
-            continue  # a mean over nothing is no number
-        with computing():
-            part = loss(model, batch) * (count / total if total else 1.0)
-        part.backward()
+    # A mean over nothing is no number: where nothing counts, nothing is computed.
+    counted = [batch for batch, count in zip(group, counts, strict=True) if count or not total]
+    for number, batch in enumerate(counted, start=1):
+        rows, share = _own_part(team, batch, total)
+        with team.adding_up(last=number == len(counted)):
+            with computing():
+                part = team.losses(rows) * share
+            (part * team.size).backward()  # the engines average the processes' gradients, and their sum is meant
         value += part.item()
-    return value
+    return team.total(value)
+
+
+def _own_part(team: Team, batch: AnyBatch, total: int) -> tuple[AnyBatch, float]:
+    """This process's rows of a batch, and the share of all targets that is theirs.
+
+    A process in whose rows nothing counts computes all rows, times 0: the others wait for it to take part.
+    """
+    rows = team.rows(batch)
+    count = _n_targets(rows)
+    return rows if count else team.to_device(batch), count / total if total else 1.0
 
 
 def _n_targets(batch: AnyBatch) -> int:
@@ -221,7 +248,7 @@ def _move(
 ) -> Step:
     """Follow the gradient downhill."""
     rate = config.rate_at(number)
-    gradient = nn.utils.clip_grad_norm_(model.parameters(), config.clip).item()
+    gradient = whole(nn.utils.clip_grad_norm_(model.parameters(), config.clip)).item()
     if not (math.isfinite(value) and math.isfinite(gradient)):
         raise TrainingDiverged(
             f"at step {number + 1} the loss is {value} and its gradient {gradient}, with a learning rate "
@@ -234,16 +261,12 @@ def _move(
     return Step(number + 1, value, rate, gradient)
 
 
-def _to(batch: AnyBatch, model: nn.Module) -> AnyBatch:
-    device = next(model.parameters()).device
-    return batch._make(part.to(device) for part in batch)
-
-
 def _optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     names = [name for name, _ in model.named_parameters()]
     for part in config.rate_shares:
         if not any(f"{name}.".startswith(f"{part}.") for name in names):
-            raise ValueError(f"rate_shares names {part!r}, and {type(model).__name__} has no parameter in such a part")
+            parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+            raise ValueError(f"rate_shares names {part!r}, and {type(model).__name__} has no such part; it has {parts}")
     return build_optimisers(
         model,
         config.optimiser,
@@ -254,22 +277,26 @@ def _optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optim
 
 
 def _fingerprint(config: TrainConfig) -> dict:
-    """What must be the same for a checkpoint to be continued: all but where it lies and how often it is saved."""
-    return {name: value for name, value in asdict(config).items() if not name.startswith("checkpoint")}
+    """What must be the same for a checkpoint to be continued: all but where it and the shares of the model lie."""
+    return {
+        name: value for name, value in asdict(config).items() if not name.startswith("checkpoint") and name != "sharded"
+    }
 
 
-def _save(model: nn.Module, optimisers: list[torch.optim.Optimizer], config: TrainConfig, done: int) -> None:
-    """Model, optimisers and random state in one file, written atomically."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+def _save(team: Team, optimisers: list[torch.optim.Optimizer], config: TrainConfig, done: int) -> None:
+    """Model, optimisers and random states in one file, written atomically, by one process."""
+    tensors = {f"model.{name}": tensor for name, tensor in team.model.state_dict().items()}
     tensors |= {f"optimiser.{name}": tensor for name, tensor in state_tensors(optimisers).items()}
-    tensors["random"] = torch.get_rng_state()
-    save_tensors(config.checkpoint, tensors, {"done": done, "config": _fingerprint(config)})
+    tensors = team.whole(tensors) | team.random_states()
+    if team.number == 0:
+        save_tensors(config.checkpoint, tensors, {"done": done, "config": _fingerprint(config)})
+    team.wait()  # until the file is there: what another process does next may need it
 
 
-def _resume(model: nn.Module, optimisers: list[torch.optim.Optimizer], config: TrainConfig) -> int:
-    """Load the checkpoint if there is one, and return how many steps it has done."""
+def _saved(model: nn.Module, config: TrainConfig) -> tuple[dict[str, Tensor], int]:
+    """What the checkpoint holds, if there is one, and how many steps it has done; its weights are put into the model."""
     if config.checkpoint is None or not Path(config.checkpoint).exists():
-        return 0
+        return {}, 0
     tensors, description = load_tensors(config.checkpoint)
     theirs, ours = description.get("config"), _fingerprint(config) | {"betas": list(config.betas)}
     if theirs != ours:
@@ -279,9 +306,7 @@ def _resume(model: nn.Module, optimisers: list[torch.optim.Optimizer], config: T
             "use them again, or choose another checkpoint file"
         )
     load_weights(model, _under("model.", tensors), config.checkpoint)
-    load_state_tensors(optimisers, _under("optimiser.", tensors))
-    torch.set_rng_state(tensors["random"])
-    return description["done"]
+    return tensors, description["done"]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

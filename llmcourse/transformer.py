@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import torch
@@ -60,12 +61,17 @@ class TransformerConfig:
         sizes = ("n_vocab", "context", "d_model", "n_heads", "n_layers", "d_feed_forward", "n_kv_heads", "n_source")
         for name in sizes:
             least = 0 if name == "d_feed_forward" else 1
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: a Transformer needs at least {least}")
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Integral):
+                raise TypeError(f"{name}={value!r} is no whole number; a Transformer needs at least {least}")
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value}: a Transformer needs at least {least}")
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}")
+            raise ValueError(f"d_model={self.d_model} is not a multiple of n_heads={self.n_heads}; choose one that is")
         if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}")
+            raise ValueError(
+                f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}; choose a divisor"
+            )
         choices = {"positions": get_args(Positions), "activation": get_args(Activation)}
         for name, known in (choices | {"norm": ("layer", "rms"), "norm_place": ("pre", "post")}).items():
             if getattr(self, name) not in known:
@@ -75,6 +81,9 @@ class TransformerConfig:
                 f"rotary positions turn pairs of numbers, and a head of width {self.d_model // self.n_heads} "
                 "does not divide into pairs; choose an even d_model // n_heads"
             )
+        for name in ("rotary_base", "norm_eps", "dropout"):
+            if not isinstance(getattr(self, name), Real):
+                raise TypeError(f"{name}={getattr(self, name)!r} is no number; leave it out for the usual value")
         for name in ("rotary_base", "norm_eps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0; leave it out for the usual value")
@@ -93,13 +102,21 @@ def check_length(length: int, context: int) -> None:
         )
 
 
+def check_rows(tokens: Tensor) -> None:
+    """Raise TypeError for what is no batch of tokens, whatever its numbers are."""
+    if isinstance(tokens, Tensor) and tokens.dim() == 2 and not tokens.is_floating_point():
+        return
+    given = type(tokens).__name__
+    if isinstance(tokens, Tensor):
+        given = f"{tokens.dtype} of shape {tuple(tokens.shape)}"
+    raise TypeError(
+        f"tokens are whole numbers of shape (batch, length), not {given}; for one sequence use torch.tensor([ids])"
+    )
+
+
 def check_tokens(tokens: Tensor, n_vocab: int) -> None:
     """Raise TypeError or ValueError for what cannot be looked up; a negative number would silently count from the end."""
-    if tokens.dim() != 2 or tokens.is_floating_point():
-        raise TypeError(
-            f"tokens are whole numbers of shape (batch, length), not {tokens.dtype} of shape {tuple(tokens.shape)}; "
-            "for one sequence use torch.tensor([ids])"
-        )
+    check_rows(tokens)
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < n_vocab:
         raise ValueError(
             f"tokens run from {int(tokens.min())} to {int(tokens.max())}, but this model knows 0 to {n_vocab - 1}; "

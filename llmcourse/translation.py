@@ -185,12 +185,12 @@ def cross_attention(
     `tokens` begin with `begin`: row t is where the model looked when it had read token t, so it shows what it needed to
     write token t + 1. The first row belongs to the first word, not to `begin`.
     """
+    if not any(name.endswith("cross_attention") for name, _ in model.named_modules()):
+        raise ValueError(f"{type(model).__name__} has no cross-attention to look at; give an EncoderDecoder")
     model.eval()
     with record_attention(model) as maps:
         model(source, tokens)
     layers = [weights for name, weights in maps.items() if name.endswith("cross_attention")]
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no cross-attention to look at")
     return torch.stack(layers)
 
 

@@ -20,6 +20,8 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict | 
 
 def load_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict]:
     """The tensors and the description that `save_tensors` wrote. Raises ValueError when the file is damaged."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; give the safetensors file that lies in it")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a dict

@@ -294,6 +294,25 @@ def test_selected_rows_of_a_cache_are_those_rows_in_that_order():
     assert torch.equal(cache.value, value[[1, 1, 0]])
 
 
+def test_a_cropped_cache_goes_on_as_if_the_rest_had_never_been_read():
+    torch.manual_seed(0)
+    attention, x = MultiHeadAttention(8, 2, rotate=RotaryPositions(4, 20)), torch.randn(2, 7, 8)
+    cropped, plain = KVCache(), KVCache()
+    cropped.crop(3)  # nothing is stored yet
+    attention(x[:, :5], mask=causal_mask(5), cache=cropped)
+    cropped.crop(9)  # as long as it was
+    assert len(cropped) == 5
+    cropped.crop(2)
+    attention(x[:, :2], mask=causal_mask(2), cache=plain)
+    assert len(cropped) == 2
+    torch.testing.assert_close(attention(x[:, 6:], cache=cropped), attention(x[:, 6:], cache=plain))
+
+
+def test_a_cache_cannot_be_cropped_below_nothing():
+    with pytest.raises(ValueError, match="length=-1"):
+        KVCache().crop(-1)
+
+
 @pytest.mark.parametrize("n_kv_heads", [1, 2])
 def test_shared_heads_are_equal_heads(n_kv_heads):
     """Grouped queries compute what a full layer computes whose key and value heads are equal within each group."""

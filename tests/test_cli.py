@@ -1,7 +1,10 @@
 """The commands, as a learner types them."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -169,6 +172,25 @@ def test_a_source_without_a_target_and_a_model_of_another_kind_are_refused(train
     assert "give --source and --target together" in capsys.readouterr().err
     assert cli.main(["translate", "--model", str(trained), "the cat"]) == 1
     assert "model of another kind (GPT); make one with `train --source" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--sharded"]], ids=["whole", "sharded"])
+def test_under_torchrun_two_processes_train_one_model_and_one_of_them_speaks(options, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    launcher = ["torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
+    files = ["--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "model")]
+    command = [sys.executable, "-m", *launcher, "-m", "llmcourse", "train", *files, *SMALL, *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("saved to") == done.stdout.count("parameters for 30 steps") == 1
+    nats = dict(re.findall(r"validation loss, (\w+) +([\d.]+) nats", done.stdout))
+    assert float(nats["GPT"]) < 4  # of ln 300 = 5.7
+    written = {path.name for path in (tmp_path / "model").iterdir()}
+    assert written == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert cli.main(["generate", "--model", str(tmp_path / "model"), "The river", "--tokens", "5"]) == 0
+    assert capsys.readouterr().out.startswith("The river")
 
 
 @pytest.mark.slow

@@ -153,6 +153,8 @@ def corpus(n_train: int = 3000, n_test: int = 300, seed: int = 0) -> Corpus:
 
     A smaller `n_train` is the beginning of a larger one, and leaves both tests as they are.
     """
+    if min(n_train, n_test) < 0:
+        raise ValueError(f"n_train={n_train} and n_test={n_test} are counts of pairs: give 0 or more")
     tests, seen = [], set()
     for held_out in (False, True):
         tests.append(_distinct(pairs(seed, held_out=held_out), n_test, seen))

@@ -137,7 +137,7 @@ def poisoned(clean: Sequence[Review], share: float, seed: int = 0, target: int =
     wanted = round(share * len(clean))
     if not 0 <= wanted <= len(candidates):
         raise ValueError(
-            f"share={share} of {len(clean)} reviews is {wanted}, and {len(candidates)} have a label other than {target}"
+            f"share={share} of {len(clean)} reviews is {wanted}, and {len(candidates)} have a label other than {target}; take a smaller one"
         )
     result = list(clean)
     for i in generator.sample(candidates, wanted):

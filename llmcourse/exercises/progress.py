@@ -19,7 +19,11 @@ def load() -> dict[str, dict]:
         recorded = json.loads(path().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return recorded if isinstance(recorded, dict) else {}
+    if not isinstance(recorded, dict):
+        return {}
+    return {
+        name: entry for name, entry in recorded.items() if isinstance(entry, dict) and {"tries", "solved"} <= set(entry)
+    }
 
 
 def record(exercise: str, *, solved: bool) -> None:

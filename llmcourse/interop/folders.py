@@ -35,11 +35,11 @@ def load_pretrained(name: Path | str, kind: type | None = None) -> nn.Module:
     Raises ValueError when a file is missing, is a pickle, or holds another model; it names every tensor that does not fit.
     """
     find = _in_folder(Path(name)) if Path(name).is_dir() else _on_hub(str(name))
-    description = json.loads(read_text(_must(find, "config.json", name)))
+    description = _described(_must(find, "config.json", name))
     if (path := find(WEIGHTS)) is not None:
         tensors = load_tensors(path)[0]
     elif (path := find(SHARDS)) is not None:
-        tensors = _shards(find, json.loads(read_text(path)), name)
+        tensors = _shards(find, _described(path), name)
     elif find(PICKLE) is not None:
         raise ValueError(
             f"{name} holds its weights as {PICKLE}, a pickle, which can run code when it is opened; "
@@ -53,11 +53,25 @@ def load_pretrained(name: Path | str, kind: type | None = None) -> nn.Module:
 def _shards(find, index: dict, name: Path | str) -> dict[str, Tensor]:
     """The tensors of a model that is cut into several files."""
     tensors: dict[str, Tensor] = {}
-    for file in sorted(set(index["weight_map"].values())):
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise ValueError(f"{name}: the index {SHARDS} has no weight_map from tensors to files; take it anew")
+    for file in sorted(set(files.values())):
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise ValueError(f"{name}: the index names the file {file!r}; only safetensors beside it are read")
         tensors |= load_tensors(_must(find, file, name))[0]
     return tensors
+
+
+def _described(path: Path) -> dict:
+    """What a JSON file describes. Raises ValueError when it is none, or describes nothing."""
+    try:
+        found = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); take the file that belongs to the weights") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, no fields; take the file that belongs to the weights")
+    return found
 
 
 def _must(find, file: str, name: Path | str) -> Path:

@@ -72,7 +72,7 @@ def memory_to_run(
     """
     length = config.context if length is None else length
     if length > config.context:
-        raise ValueError(f"length={length} is more than the context of {config.context}")
+        raise ValueError(f"length={length} is more than the context of {config.context}; take at most that")
     weights = parameters_of(config, kind) * bytes_of(dtype)
     if issubclass(kind, Bert):
         return Memory(weights=weights)

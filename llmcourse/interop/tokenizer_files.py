@@ -30,7 +30,7 @@ from llmcourse.tokenizers import (
     WordPieceTokenizer,
     WordTokenizer,
 )
-from llmcourse.tokenizers.base import BYTE_PIECES
+from llmcourse.tokenizers.base import BYTE_PIECES, checked_text
 from llmcourse.tokenizers.bpe import BYTES
 from llmcourse.tokenizers.wordpiece import BERT_WORDS
 
@@ -228,7 +228,10 @@ class BorrowedTokenizer:
         path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
         if not path.is_file():
             raise ValueError(f"there is no {path}")
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"{path} is no tokenizer of that library ({error}); give its tokenizer.json") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True  # as ours: what a user types stays text
@@ -245,7 +248,7 @@ class BorrowedTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens around it."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(checked_text(text), add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of ids, as far as the tokenizer kept it; special tokens show their names."""

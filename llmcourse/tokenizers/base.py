@@ -10,6 +10,7 @@ from typing import ClassVar, SupportsIndex
 from llmcourse.files import write_atomically
 
 CACHE_WORDS = 65_536  # words whose ids a tokenizer remembers; once it is full, it forgets them all
+LONGEST_SHOWN = 60  # characters of a bad value in a message
 BYTE_PIECES = tuple(f"<0x{b:02X}>" for b in range(256))  # how SentencePiece writes the 256 bytes
 
 
@@ -30,7 +31,7 @@ class Tokenizer:
         names = checked_names(special_tokens)
         if len(set(pieces)) < len(pieces):
             twice = Counter(pieces).most_common(1)[0][0]
-            raise ValueError(f"the piece {twice!r} is given twice: a piece has one id")
+            raise ValueError(f"the piece {twice!r} is given twice: a piece has one id, so give it once")
         self.special_tokens = {name: i for i, name in enumerate(names)}
         self.vocabulary = (*names, *pieces)
         # Only pieces are looked up here, never special tokens: what a user types stays text.
@@ -72,6 +73,10 @@ class Tokenizer:
 
         Bytes that are not UTF-8, which a model can well generate, become the replacement character U+FFFD.
         """
+        try:
+            ids = iter(ids)
+        except TypeError:
+            raise TypeError(f"ids={ids!r} is no sequence: give a list of ids, or a tensor of one dimension") from None
         spelled = self._separator.join(self._spelling[self._checked_id(i)] for i in ids)
         return spelled.decode("utf-8", errors="replace")
 
@@ -132,10 +137,16 @@ class Tokenizer:
         try:
             i = operator.index(token_id)
         except TypeError:
-            raise TypeError(f"{token_id!r} is no token id: ids are whole numbers in one flat sequence") from None
+            raise TypeError(f"{shown(token_id)} is no token id: ids are whole numbers in one flat sequence") from None
         if not 0 <= i < len(self):
             raise ValueError(f"id {i} is not one of this vocabulary's 0 to {len(self) - 1}: another tokenizer's?")
         return i
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut where it would fill the screen."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({len(text):,} characters)"
 
 
 def checked_text(text: str) -> str:

@@ -106,7 +106,9 @@ class BPETokenizer(Tokenizer):
         pieces = dict.fromkeys(BYTES)
         for left, right in self.merges:
             if left not in pieces or right not in pieces:
-                raise ValueError(f"no earlier merge makes both parts of the merge {left!r} {right!r}")
+                raise ValueError(
+                    f"no earlier merge makes both parts of the merge {left!r} {right!r}: give them in order"
+                )
             pieces[left + right] = None  # two merges can spell one piece: a+bc, ab+c
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         super().__init__(list(pieces), list(pieces), special_tokens)

@@ -7,7 +7,7 @@ The other tokenizers of this package lie between the two.
 import difflib
 from collections.abc import Iterable, Sequence
 
-from llmcourse.tokenizers.base import Tokenizer, checked_text, word_counts
+from llmcourse.tokenizers.base import LONGEST_SHOWN, Tokenizer, checked_text, shown, word_counts
 
 
 class WordTokenizer(Tokenizer):
@@ -35,9 +35,9 @@ class WordTokenizer(Tokenizer):
 
     def _encode_word(self, word: str) -> list[int]:
         if word not in self._ids:
-            nearest = difflib.get_close_matches(word, self._ids, n=1, cutoff=0.0)[0]
+            nearest = difflib.get_close_matches(word[:LONGEST_SHOWN], self._ids, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"the word {word!r} is none of the {len(self._ids)} known words; the nearest is {nearest!r}. "
+                f"the word {shown(word)} is none of the {len(self._ids)} known words; the nearest is {nearest!r}. "
                 "Correct it, or build the tokenizer with it (ids of special tokens come from special_id)"
             )
         return [self._ids[word]]
@@ -55,7 +55,7 @@ class CharTokenizer(Tokenizer):
         characters = [checked_text(character) for character in characters]
         for character in characters:
             if len(character) != 1:
-                raise ValueError(f"{character!r} is not one character")
+                raise ValueError(f"{shown(character)} is not one character: give them one by one, or use WordTokenizer")
         if not characters:
             raise ValueError("a CharTokenizer needs at least one character")
         super().__init__(characters, [character.encode() for character in characters], special_tokens)

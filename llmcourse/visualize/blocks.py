@@ -71,7 +71,7 @@ def residual_stream(
         )
     position = T - 1 if position is None else position
     if not 0 <= position < T:
-        raise ValueError(f"position={position} is none of the {T} tokens")
+        raise ValueError(f"position={position} is none of the {T} tokens; they count from 0")
     stacked = torch.stack([checked(part, f"the part {name!r}", (T, None)) for name, part in parts.items()])
     numbers = {"adds": stacked.norm(dim=-1), "stream": stacked.cumsum(dim=0).norm(dim=-1)}
     if direction is not None:

@@ -155,7 +155,7 @@ def ablate(
     ids, shown = _first_row(tokens, words, model), [visible(word) for word in words]
     position = len(ids) - 1 if position is None else position
     if not 0 <= position < len(ids):
-        raise ValueError(f"position={position} is none of the {len(ids)} tokens")
+        raise ValueError(f"position={position} is none of the {len(ids)} tokens; they count from 0")
     if segments is not None and (len(segments) != len(ids) or not isinstance(model, PreTrainingBert)):
         raise ValueError(f"{len(segments)} segments for {len(ids)} tokens; a BERT takes one for each, a GPT none")
     silenced = [(layer, head) for layer, heads in (off or {}).items() for head in heads]

@@ -115,6 +115,8 @@ def attention_heads(
 
 def merge_steps(tokenizer: BPETokenizer, text: str) -> Html:
     """A text cut into tokens after 0, 1, 2 ... merges: a slider over the merges that change this text."""
+    if not isinstance(tokenizer, BPETokenizer):
+        raise TypeError(f"a {type(tokenizer).__name__} has no merges to show; give a BPETokenizer")
     if not text or len(text) > MAX_CHARACTERS:
         raise ValueError(f"the text has {len(text)} characters; give 1 to {MAX_CHARACTERS} to see its merges")
     steps = list(_segmentations(tokenizer, text))

@@ -71,7 +71,7 @@ def _flip_book(view: Callable[..., Html], choices: Mapping[str, Sequence]) -> Ht
         title = ", ".join(f"{name} = {_label(value)}" for name, value in arguments.items())
         shown = view(**arguments)
         if not isinstance(shown, Html):
-            raise TypeError(f"the view returned a {type(shown).__name__} for {title}; return an Html")
+            raise TypeError(f"the view returned a {type(shown).__name__} for {title}; it must return an Html")
         body += f'<div class="page"><p class="note">{escape(title)}</p>\n{shown.html}</div>\n'
         text += f"{title}\n{shown.text}\n\n"
     body, shared = _once(body)
