@@ -55,7 +55,7 @@ def hidden_width(config: TransformerConfig) -> int:
     return 4 * config.d_model if config.d_feed_forward is None else config.d_feed_forward
 
 
-def states(parameters: Number, precision: Precision = "mixed", *, data: int = 1, sharded: int = 0) -> Memory:
+def kept_states(parameters: Number, precision: Precision = "mixed", *, data: int = 1, sharded: int = 0) -> Memory:
     """Weights, gradients and optimiser of a device that shares them with the others of `data` copies.
 
     sharded: 0 every device has all; 1 each keeps its share of the optimiser; 2 of the gradients too; 3 of the weights too,
@@ -110,7 +110,9 @@ def step_memory(config: TransformerConfig, parameters: int, B: int, T: int) -> M
 
     Two more rows of V numbers a token are there while the loss's gradient is made from its log probabilities.
     """
-    return states(parameters, "float32")._replace(activations=kept_bytes(config, B, T) + 8 * B * T * config.n_vocab)
+    return kept_states(parameters, "float32")._replace(
+        activations=kept_bytes(config, B, T) + 8 * B * T * config.n_vocab
+    )
 
 
 def layer_bytes(config: TransformerConfig, B: int, T: int, recompute: Recompute = "none") -> int:

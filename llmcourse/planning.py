@@ -20,7 +20,7 @@ from typing import get_args
 
 import torch
 
-from llmcourse.footprint import STATES, Memory, Number, Precision, Recompute, layer_bytes, states, step_memory
+from llmcourse.footprint import STATES, Memory, Number, Precision, Recompute, kept_states, layer_bytes, step_memory
 from llmcourse.models import GPT, count_parameters
 from llmcourse.scaling import FLOPS_A_PARAMETER_AND_TOKEN
 from llmcourse.transformer import TransformerConfig
@@ -245,7 +245,7 @@ def memory(training: Training, layout: Layout, micro_batches: int) -> Memory:
     """
     config, B, T = training.model, layout.micro_batch, training.T
     parameters = parameters_of(config) / (layout.tensor * layout.pipeline)
-    kept = states(parameters, training.precision, data=layout.data, sharded=layout.sharded)
+    kept = kept_states(parameters, training.precision, data=layout.data, sharded=layout.sharded)
     if training.precision == "float32":
         if layout.tensor * layout.pipeline > 1:
             raise ValueError("precision='float32' counts our own trainer, on whole models; use 'mixed', or data alone")

@@ -52,7 +52,7 @@ def package_hash() -> str:
 
 def exercise_card(exercise: type[Exercise], number: str) -> str:
     """The text above an exercise's cell, from the one place where its prompt is written."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", exercise.__name__)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", exercise.__name__)
     return (
         f"### Exercise {number}: {name.capitalize()}\n\n"
         f"*{DIFFICULTY[exercise.difficulty].capitalize()}, about {exercise.minutes} minutes.* {exercise.prompt}\n\n"

@@ -124,7 +124,9 @@ def test_a_first_step_of_adam_is_as_long_as_the_layer_s_share_of_the_rate_says()
 
 
 def test_shares_for_parts_that_are_not_there_or_that_climb_are_refused():
-    with pytest.raises(ValueError, match=r"rate_shares names 'blocks\.7', and GPT has no such part; it has embedding, blocks"):
+    with pytest.raises(
+        ValueError, match=r"rate_shares names 'blocks\.7', and GPT has no such part; it has embedding, blocks"
+    ):
         train_steps(small_gpt(), rate_shares={"blocks.7": 0.5})
     with pytest.raises(ValueError, match="climb instead of descending"):
         TrainConfig(steps=1, rate_shares={"head": -1.0})

@@ -19,9 +19,17 @@ from llmcourse.capstone.bases import (
     questions,
     stated,
 )
-from llmcourse.capstone.facts import FACT_WORDS, LANGUAGES, Base, Fact, cut, read_base, read_passage, said
+from llmcourse.capstone.facts import FACT_WORDS, LANGUAGES, Base, Fact, pieces_of, read_base, read_passage, sentence_of
 from llmcourse.capstone.judging_assistant import CLAIMED, Measured, Reply, examine, examine_all, look_alikes, measure
-from llmcourse.capstone.reading import SYMBOLS, find, frame_batch, frames, frames_right, released_reader, symbols_for
+from llmcourse.capstone.reading import (
+    SYMBOLS,
+    find,
+    frame_batch,
+    frame_stream,
+    frames_right,
+    released_reader,
+    symbols_for,
+)
 from llmcourse.capstone.rubric import (
     SECTIONS,
     assistant_lines,
@@ -48,7 +56,7 @@ def oracle(base, reader=None):
     facts, admitted = stated(base), set(admit(base))
 
     def ask(question):
-        names = [piece.word for piece in cut(question, base.names) if piece.kind != "plain"]
+        names = [piece.word for piece in pieces_of(question, base.names) if piece.kind != "plain"]
         for x, r in (names, names[::-1]):
             place, fact = facts.get((x, r), (None, None))
             if place in admitted:
@@ -60,7 +68,7 @@ def oracle(base, reader=None):
 
 def test_a_text_is_cut_at_the_longest_name():
     names = (("Lind", "林"), ("Linden", "林德"), ("Old Town", "老城"), ("mayor", "镇长"))
-    words = lambda text: [(piece.word, piece.kind) for piece in cut(text, names)]  # noqa: E731
+    words = lambda text: [(piece.word, piece.kind) for piece in pieces_of(text, names)]  # noqa: E731
     assert words("林德的镇长") == [("Linden", "name"), ("的", "plain"), ("mayor", "name")]
     assert words("the Mayor of old town") == [
         ("the", "plain"),
@@ -74,7 +82,7 @@ def test_a_text_is_cut_at_the_longest_name():
 
 def test_pieces_say_where_they_stand():
     text = "塔恩的镇长是Odile。"
-    assert [text[piece.start : piece.end] for piece in cut(text, TARN.names)] == [
+    assert [text[piece.start : piece.end] for piece in pieces_of(text, TARN.names)] == [
         "塔恩",
         "的",
         "镇长",
@@ -88,7 +96,7 @@ def test_pieces_say_where_they_stand():
 @pytest.mark.parametrize("way", range(3))
 def test_a_fact_is_read_as_it_was_said(language, way):
     fact = Fact("Sorrow Bay", "ferry", "Grey Heron")
-    assert read_passage(said(fact, TARN, language, way), TARN) == (fact, language, way)
+    assert read_passage(sentence_of(fact, TARN, language, way), TARN) == (fact, language, way)
 
 
 def test_what_is_no_plain_fact_is_not_read_as_one():
@@ -176,7 +184,7 @@ def test_attacks_leave_the_facts_and_are_never_plain():
 
 
 def test_frames_say_what_their_answer_says():
-    for frame in islice(frames(7), 200):
+    for frame in islice(frame_stream(7), 200):
         names = [word for word in frame.question.split() if word in SYMBOLS]
         holding = [place for place, text in enumerate(frame.sentences) if all(name in text.split() for name in names)]
         if frame.evidence is None:
@@ -185,27 +193,30 @@ def test_frames_say_what_their_answer_says():
             assert frame.evidence in holding
             assert frame.answer in frame.sentences[frame.evidence].split()
             assert frame.answer not in names
-    assert any(frame.evidence is None for frame in islice(frames(7), 50))
+    assert any(frame.evidence is None for frame in islice(frame_stream(7), 50))
 
 
 @pytest.mark.parametrize("choices", [{"ways": 0}, {"unanswerable": 1.5}])
 def test_impossible_frames_are_refused(choices):
     with pytest.raises(ValueError, match="ways="):
-        frames(**choices)
+        frame_stream(**choices)
 
 
 def test_names_become_symbols_the_same_in_both_languages():
-    question, passage = cut("Who is the mayor of Tarn?", TARN.names), cut("塔恩的镇长是奥迪勒。", TARN.names)
+    question, passage = (
+        pieces_of("Who is the mayor of Tarn?", TARN.names),
+        pieces_of("塔恩的镇长是奥迪勒。", TARN.names),
+    )
     assert symbols_for(question, passage) == ["who is the s0 of s1 ?", "s1 的 s0 是 s2 。"]
     with pytest.raises(ValueError, match="read fewer passages"):
-        symbols_for(*(cut(f"name{number} is", ()) for number in range(len(SYMBOLS) + 1)))
+        symbols_for(*(pieces_of(f"name{number} is", ()) for number in range(len(SYMBOLS) + 1)))
 
 
 def test_the_reader_cannot_tell_one_name_from_another():
     ask = lambda names: find(  # noqa: E731
         released_reader(),
-        cut(f"who is the mayor of {names[0]} ?", ()),
-        [cut(f"{names[0]} has {names[1]} as its mayor.", ())],
+        pieces_of(f"who is the mayor of {names[0]} ?", ()),
+        [pieces_of(f"{names[0]} has {names[1]} as its mayor.", ())],
     )
     one, other = ask(("Tarn", "Ivo")), ask(("Mars", "Xerxes"))
     assert (one.piece.word, other.piece.word) == ("ivo", "xerxes")
@@ -292,7 +303,7 @@ def test_one_who_obeys_is_found():
         under = len(base.passages) > len(fresh_base(1000).passages)
 
         def answer(question):
-            names = [piece.word for piece in cut(question, base.names) if piece.kind == "name"]
+            names = [piece.word for piece in pieces_of(question, base.names) if piece.kind == "name"]
             for attack in planted:
                 if under and set(attack.pair) == set(names):
                     return Reply(attack.wanted[lookalikes.seems(question) == "zh"], 0, 1.0)

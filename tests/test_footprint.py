@@ -7,7 +7,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from llmcourse.data import Batch
-from llmcourse.footprint import Memory, kept_bytes, layer_bytes, peak_bytes, states, step_memory
+from llmcourse.footprint import Memory, kept_bytes, kept_states, layer_bytes, peak_bytes, step_memory
 from llmcourse.models import GPT, GPT_3, count_parameters
 from llmcourse.training import TrainConfig, next_token_loss, train
 from llmcourse.transformer import TransformerConfig
@@ -98,7 +98,7 @@ def test_weights_gradients_and_averages_are_counted_exactly():
     optimiser = torch.optim.AdamW(model.parameters())
     next_token_loss(model, batch(config, 2)).backward()
     optimiser.step()
-    counted = states(count_parameters(model), "float32")
+    counted = kept_states(count_parameters(model), "float32")
     assert counted.weights == sum(p.numel() * p.element_size() for p in model.parameters())
     assert counted.gradients == sum(p.grad.numel() * p.grad.element_size() for p in model.parameters())
     averages = (state[name] for state in optimiser.state.values() for name in ("exp_avg", "exp_avg_sq"))
@@ -113,7 +113,7 @@ def test_the_allocator_sees_what_is_gone_again():
 @pytest.mark.parametrize(("sharded", "gigabytes"), [(0, 120), (1, 31.4), (2, 16.6), (3, 1.9)])
 def test_the_stages_of_zero_are_those_of_the_paper(sharded, gigabytes):
     # Rajbhandari et al. (2020), figure 1: 7.5 billion parameters on 64 devices.
-    assert round(states(7.5e9, data=64, sharded=sharded).total / 1e9, 1) == gigabytes
+    assert round(kept_states(7.5e9, data=64, sharded=sharded).total / 1e9, 1) == gigabytes
 
 
 def test_a_layer_of_gpt_3_keeps_what_the_paper_says():

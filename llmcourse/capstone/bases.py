@@ -18,10 +18,10 @@ from llmcourse.capstone.facts import (
     Base,
     Fact,
     Language,
+    filled_in,
     read_base,
     read_passage,
-    said,
-    written,
+    sentence_of,
 )
 from llmcourse.corpora.commands import HELD_OUT_PHRASES, PHRASES
 from llmcourse.files import read_text
@@ -109,7 +109,7 @@ def fresh_base(seed: int = 0, *, n_places: int = 8, n_relations: int = 7, known:
     for (x, _), (r, _) in product(places, relations):
         others = [place for place, _ in places if place != x]
         y = generator.choice(others if generator.random() < P_PLACE else values)
-        passage = said(Fact(x, r, y), base, generator.choice(LANGUAGES), generator.randrange(3))
+        passage = sentence_of(Fact(x, r, y), base, generator.choice(LANGUAGES), generator.randrange(3))
         if generator.random() < known:
             passages.append(passage)
     generator.shuffle(passages)
@@ -153,7 +153,7 @@ def _question(pair: tuple[str, str], base: Base, known: dict, language: Language
     other = LANGUAGES[1 - LANGUAGES.index(language)]
     spelt = other if generator.randrange(MIXED) == 0 else language
     names = (base.called(pair[0], spelt), base.called(pair[1], language))
-    text = written(QUESTIONS[language][generator.choice((int(pair[1] in WHO), 2))], language, names)
+    text = filled_in(QUESTIONS[language][generator.choice((int(pair[1] in WHO), 2))], language, names)
     if pair not in known:
         return Question(text, pair, language, None, None, None, None)
     place, fact = known[pair]
@@ -172,7 +172,7 @@ def edited_base(base: Base, seed: int = 0, share: float = 0.5) -> tuple[Base, fr
         place, fact = known[pair]
         _, language, way = read_passage(passages[place], base)
         new = generator.choice([value for value in values if value not in (fact.y, fact.x)])
-        passages[place] = said(fact._replace(y=new), base, language, way)
+        passages[place] = sentence_of(fact._replace(y=new), base, language, way)
     return replace(base, passages=tuple(passages)), frozenset(changed)
 
 
@@ -195,7 +195,7 @@ def attacks(base: Base, seed: int = 0) -> list[Attack]:
         lie = SENTENCES[language][0].rsplit(" ", 1)[0]  # without its full stop
         stop = {"en": " .", "zh": " 。"}[language]
         names = [base.called(name, language) for name in (x, r, false)]
-        passage = written(phrase.format(lie) + stop, language, names)
+        passage = filled_in(phrase.format(lie) + stop, language, names)
         found.append(Attack(passage, pair, (base.called(false, "en"), base.called(false, "zh"))))
     return found
 

@@ -99,7 +99,7 @@ class Piece(NamedTuple):
     end: int  # one after the last
 
 
-def cut(text: str, names: Iterable[tuple[str, str]]) -> list[Piece]:
+def pieces_of(text: str, names: Iterable[tuple[str, str]]) -> list[Piece]:
     """A text as pieces, the longest name first where several begin at one place.
 
     What is neither plain nor listed is unknown; neighbours of that kind are one piece. Signs other than full stops and
@@ -130,7 +130,7 @@ def _pattern(names: tuple[tuple[str, str], ...]) -> tuple[re.Pattern, dict[str, 
     return re.compile(pattern, flags=re.IGNORECASE), english
 
 
-def written(template: str, language: Language, names: Iterable[str]) -> str:
+def filled_in(template: str, language: Language, names: Iterable[str]) -> str:
     """A template with its three names (x, r, y) filled in, as the language writes it: Chinese without spaces."""
     slots = dict(zip("xry", names, strict=False))
     if language == "zh":
@@ -139,19 +139,19 @@ def written(template: str, language: Language, names: Iterable[str]) -> str:
     return text[0].upper() + text[1:]
 
 
-def said(fact: Fact, base: Base, language: Language, way: int = 0) -> str:
+def sentence_of(fact: Fact, base: Base, language: Language, way: int = 0) -> str:
     """The passage that states a fact."""
-    return written(SENTENCES[language][way], language, [base.called(name, language) for name in fact])
+    return filled_in(SENTENCES[language][way], language, [base.called(name, language) for name in fact])
 
 
 def asked(x: str, r: str, base: Base, language: Language, form: int = 0) -> str:
     """The question for the value of a relation."""
-    return written(QUESTIONS[language][form], language, [base.called(name, language) for name in (x, r)])
+    return filled_in(QUESTIONS[language][form], language, [base.called(name, language) for name in (x, r)])
 
 
 def read_passage(passage: str, base: Base) -> tuple[Fact, Language, int] | None:
     """The fact that a passage states, its language, and in which way; None when it is none of the six, word for word."""
-    pieces = cut(passage, base.names)
+    pieces = pieces_of(passage, base.names)
     for language, ways in SENTENCES.items():
         for way, template in enumerate(ways):
             slots = template.split()

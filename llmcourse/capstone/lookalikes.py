@@ -11,7 +11,7 @@ from functools import cache
 
 from llmcourse.answering import PointingReader
 from llmcourse.capstone.bases import default_base, questions, stated
-from llmcourse.capstone.facts import CHINESE, FACT_WORDS, Base, Language, cut
+from llmcourse.capstone.facts import CHINESE, FACT_WORDS, Base, Language, pieces_of
 from llmcourse.capstone.judging_assistant import Ask, Reply
 from llmcourse.retrieval import BM25
 
@@ -26,7 +26,7 @@ def seems(question: str) -> Language:
 
 def _nearest(base: Base) -> Callable[[str], tuple[list[str], int, list[str]]]:
     """For a question: the names in it, the place of the passage that shares most names with it, and that one's others."""
-    passages = [cut(text, base.names) for text in base.passages]
+    passages = [pieces_of(text, base.names) for text in base.passages]
     plain = [
         place
         for place, pieces in enumerate(passages)
@@ -36,7 +36,7 @@ def _nearest(base: Base) -> Callable[[str], tuple[list[str], int, list[str]]]:
     index = BM25(names)
 
     def nearest(question: str) -> tuple[list[str], int, list[str]]:
-        asked = [piece.word for piece in cut(question, base.names) if piece.kind != "plain"]
+        asked = [piece.word for piece in pieces_of(question, base.names) if piece.kind != "plain"]
         best = index.rank(asked, 1)[0]
         return asked, plain[best], [name for name in names[best] if name not in asked]
 

@@ -48,7 +48,7 @@ def symbol_tokenizer() -> WordTokenizer:
     return WordTokenizer([*sorted(PLAIN_WORDS), *SYMBOLS], SPECIAL)
 
 
-def frames(
+def frame_stream(
     seed: int = 0, *, ways: int = 3, languages: Sequence[Language] = LANGUAGES, unanswerable: float = 0.35
 ) -> Iterator[Example]:
     """Endless frames of four facts with a question, names as symbols, each sentence in one of the languages at random.
@@ -113,8 +113,8 @@ def new_reader(seed: int = 0) -> PointingReader:
 
 
 def frame_batch(n: int = 512, seed: int = 999, **choices) -> ReadingBatch:
-    """Frames to measure a reader on; `choices` are those of `frames`."""
-    return reading_batch(symbol_tokenizer(), list(islice(frames(seed, **choices), n)))
+    """Frames to measure a reader on; `choices` are those of `frame_stream`."""
+    return reading_batch(symbol_tokenizer(), list(islice(frame_stream(seed, **choices), n)))
 
 
 @torch.no_grad()
@@ -131,7 +131,7 @@ def tokens_foreseen(reader: PointingReader) -> float:
     return (reader.eval().say_next(batch.tokens).argmax(dim=-1) == batch.targets)[:, 20:].float().mean().item()
 
 
-def teach(reader: PointingReader, seed: int = 0, steps: int = 1000) -> Iterator[Lesson]:
+def teach_reader(reader: PointingReader, seed: int = 0, steps: int = 1000) -> Iterator[Lesson]:
     """Train the reader, from repeated tokens to frames in both languages; the first three stages end when mastered.
 
     steps: of the last stage.
@@ -141,7 +141,7 @@ def teach(reader: PointingReader, seed: int = 0, steps: int = 1000) -> Iterator[
     few = frame_batch(256, 998, **easy)
 
     def batches(stage: int, **choices) -> Iterator[ReadingBatch]:
-        return reading_batches(tokenizer, frames(10 * seed + stage, **choices), 32)
+        return reading_batches(tokenizer, frame_stream(10 * seed + stage, **choices), 32)
 
     def either_way(reader: PointingReader, batch: ReadingBatch) -> torch.Tensor:
         return reading_loss(reader, batch, causal=coin.random() < 0.5)
@@ -199,7 +199,7 @@ def find(reader: PointingReader, question: Sequence[Piece], passages: Sequence[S
 def trained_reader(seed: int = 0) -> PointingReader:
     """A reader that has had all its lessons; most of a minute on one core."""
     reader = new_reader(seed)
-    for _ in teach(reader, seed):
+    for _ in teach_reader(reader, seed):
         pass
     return reader.eval()
 

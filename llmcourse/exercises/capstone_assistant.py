@@ -7,7 +7,7 @@ from functools import cache
 
 from llmcourse.capstone import lookalikes
 from llmcourse.capstone.bases import attacked_base, default_base, fresh_base, questions
-from llmcourse.capstone.facts import FACT_WORDS, PLAIN_WORDS, Base, cut
+from llmcourse.capstone.facts import FACT_WORDS, PLAIN_WORDS, Base, pieces_of
 from llmcourse.capstone.judging_assistant import Measured, Reply, examine_all, figures, look_alikes
 from llmcourse.capstone.reading import K, find, released_reader
 from llmcourse.capstone.rubric import SECTIONS, assistant_lines, card_lines
@@ -122,14 +122,14 @@ class AdmitPassages(Exercise):
 
     prompt = (
         "Write `admit(base)`: the places, counted from 0 and in order, of the passages that may be searched and read. A passage "
-        "may be let in when every piece of `cut(passage, base.names)` is a listed name (its `kind` is `name`) or one of the "
+        "may be let in when every piece of `pieces_of(passage, base.names)` is a listed name (its `kind` is `name`) or one of the "
         "words in `FACT_WORDS`. Everything else stays out, whatever it is."
     )
     difficulty, minutes = 2, 10
     hints = (
         "Do not look for what is forbidden. Look whether all of it is allowed.",
-        "`cut(passage, base.names)` gives pieces with a `word` and a `kind`; a passage is in when `all(...)` of them pass.",
-        "`[place for place, passage in enumerate(base.passages) if all(... for piece in cut(passage, base.names))]`.",
+        "`pieces_of(passage, base.names)` gives pieces with a `word` and a `kind`; a passage is in when `all(...)` of them pass.",
+        "`[place for place, passage in enumerate(base.passages) if all(... for piece in pieces_of(passage, base.names))]`.",
     )
     praise = "correct. What you have not foreseen stays out as well."
 
@@ -145,7 +145,7 @@ class AdmitPassages(Exercise):
         return [
             place
             for place, passage in enumerate(base.passages)
-            if all(piece.kind == "name" or piece.word in FACT_WORDS for piece in cut(passage, base.names))
+            if all(piece.kind == "name" or piece.word in FACT_WORDS for piece in pieces_of(passage, base.names))
         ]
 
     @mistake("You let everything in. Somebody has written commands between the facts.")
@@ -165,7 +165,7 @@ class AdmitPassages(Exercise):
         return [
             place
             for place, passage in enumerate(base.passages)
-            if all(piece.kind == "name" or piece.word in PLAIN_WORDS for piece in cut(passage, base.names))
+            if all(piece.kind == "name" or piece.word in PLAIN_WORDS for piece in pieces_of(passage, base.names))
         ]
 
     @mistake("You ask for three names. A command holds them as well: it wants to be taken for a fact.")
@@ -173,21 +173,21 @@ class AdmitPassages(Exercise):
         return [
             place
             for place, passage in enumerate(base.passages)
-            if sum(piece.kind == "name" for piece in cut(passage, base.names)) == 3
+            if sum(piece.kind == "name" for piece in pieces_of(passage, base.names)) == 3
         ]
 
     @mistake(
         "You go by length. *The mayor of Ost is Nobody.* is short, and Nobody is on no list: it cannot be said in Chinese."
     )
     def short_ones(base):
-        return [place for place, passage in enumerate(base.passages) if len(cut(passage, base.names)) <= 7]
+        return [place for place, passage in enumerate(base.passages) if len(pieces_of(passage, base.names)) <= 7]
 
     @mistake("You let in what holds *any* name and any such word. Every piece must be allowed: `all`, not `any`.")
     def any_piece(base):
         return [
             place
             for place, passage in enumerate(base.passages)
-            if any(piece.word in FACT_WORDS for piece in cut(passage, base.names)[:1])
+            if any(piece.word in FACT_WORDS for piece in pieces_of(passage, base.names)[:1])
         ]
 
     @mistake("You return the passages. The prompt asks for their places, which a citation needs.")
@@ -210,12 +210,12 @@ def _found(reader, question, passages):
 
 def _assembled(base: Base, reader, *, k: int = K, admitted=None, say=None, source=None):
     """The parts put together, with one of them exchanged: what most mistakes below are."""
-    passages = [cut(text, base.names) for text in base.passages]
+    passages = [pieces_of(text, base.names) for text in base.passages]
     places = admit(base) if admitted is None else admitted
     index = BM25([[piece.word for piece in passages[place] if piece.kind == "name"] for place in places])
 
     def ask(question):
-        pieces = cut(question, base.names)
+        pieces = pieces_of(question, base.names)
         best = index.rank([piece.word for piece in pieces if piece.kind != "plain"], k)
         found = _found(reader, tuple(pieces), tuple(tuple(passages[places[number]]) for number in best))
         if found.piece is None:
@@ -278,12 +278,12 @@ class SubmitAssistant(Exercise):
 
     @solution
     def build(base, reader):
-        passages = [cut(text, base.names) for text in base.passages]
+        passages = [pieces_of(text, base.names) for text in base.passages]
         admitted = admit(base)
         index = BM25([[piece.word for piece in passages[place] if piece.kind == "name"] for place in admitted])
 
         def ask(question):
-            pieces = cut(question, base.names)
+            pieces = pieces_of(question, base.names)
             names = [piece.word for piece in pieces if piece.kind != "plain"]
             nearest = [admitted[number] for number in index.rank(names, K)]
             found = find(reader, pieces, [passages[place] for place in nearest])
@@ -302,7 +302,9 @@ class SubmitAssistant(Exercise):
     def always_answers(base, reader):
         return lookalikes.always_answers(base, reader)
 
-    @mistake("It answers English questions only. `cut` finds names in both languages; let Chinese questions through.")
+    @mistake(
+        "It answers English questions only. `pieces_of` finds names in both languages; let Chinese questions through."
+    )
     def english_only(base, reader):
         ask = _assembled(base, reader)
         return lambda question: ask(question) if language_of(question) == "en" else Reply(None, None, 1.0)
