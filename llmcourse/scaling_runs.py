@@ -1,7 +1,7 @@
 """The runs behind chapter 18's scaling laws: one small model after the other on `zipf`, and how far each stays above the floor.
 
     python -m llmcourse.scaling_runs                  the stored results
-    python -m llmcourse.scaling_runs FILE             train all of them again and write FILE; an hour or two on one core
+    python -m llmcourse.scaling_runs FILE             train all of them again and write FILE; more than an hour on one core
 
 Two texts: 512 words, for models of 4 to 30 thousand parameters, and 4,096 words, for those of 34 thousand to a million.
 
