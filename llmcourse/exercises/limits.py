@@ -5,6 +5,7 @@ call that never returns and a crash all end there. Elsewhere, and once a GPU is 
 it runs in a thread that is abandoned when its time is up.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import sys
@@ -15,9 +16,15 @@ from typing import Any
 
 import torch
 
+THREAD = "an answer that is checked"  # what such a thread is called
+
 
 class TimeUp(Exception):
     """The code had not finished when its time was up."""
+
+
+class _Abandoned(BaseException):
+    """Ends the thread of an answer: neither a checker nor an answer that catches what programs raise stops it."""
 
 
 def run_limited(function: Callable[[], Any], seconds: float) -> Any:
@@ -56,12 +63,17 @@ def _in_child(function: Callable[[], Any], seconds: float) -> Any:
 
 def _in_thread(function: Callable[[], Any], seconds: float) -> Any:
     results: list[Any] = []
-    worker = threading.Thread(target=lambda: results.append(function()), daemon=True)
+
+    def work() -> None:
+        with contextlib.suppress(_Abandoned):
+            results.append(function())
+
+    worker = threading.Thread(target=work, name=THREAD, daemon=True)
     worker.start()
     worker.join(seconds)
     if worker.is_alive():
-        # Ends a Python loop at its next line; a loop that swallows this too goes on, alone and unheard.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+        # Ends a Python loop at its next line; a loop with a bare `except:` swallows it and goes on, alone and unheard.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(_Abandoned))
         raise TimeUp
     if not results:
         raise RuntimeError("it ended its thread")
