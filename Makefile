@@ -9,11 +9,11 @@ INSTALLED := .venv/.installed
 BUILT := _build/html/.built
 SOURCES := _config.yml _toc.yml $(shell find book notebooks llmcourse -type f -not -path '*/.*' -not -name '*.pyc')
 # One thread each: two threads on a busy machine were measured to be 23 times slower than one.
-check test notebooks playground: export OMP_NUM_THREADS := 1
-check test notebooks playground: export TQDM_DISABLE := 1
-check test notebooks: export LLMCOURSE_HOME := $(CURDIR)/_build/home
+check test soak notebooks playground: export OMP_NUM_THREADS := 1
+check test soak notebooks playground: export TQDM_DISABLE := 1
+check test soak notebooks: export LLMCOURSE_HOME := $(CURDIR)/_build/home
 
-.PHONY: help book serve test notebooks playground screenshots fresh check lock clean
+.PHONY: help book serve test soak notebooks playground screenshots fresh check lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make serve      build it and serve it on http://127.0.0.1:$(PORT)"
 	@echo "make check      lint and the fast tests (under 3 minutes)"
 	@echo "make test       everything: check, every notebook, the book in a browser"
+	@echo "make soak       the long form of some tests: more seeds, settings and strings"
 	@echo "make notebooks  run all notebooks again and store what they show"
 	@echo "make playground train the playground's model again (2 minutes)"
 	@echo "make screenshots take the README's pictures anew from the built book"
@@ -68,9 +69,13 @@ check: $(INSTALLED)
 # A cell is given up after 300 s, which is a hang; that a whole notebook stays under 120 s of work is judged by the plugin.
 test: check
 	$(PY) -m pytest -q -n $(JOBS) --dist loadscope -p tests.strict_nbval --nbval notebooks --nbval-cell-timeout=300
-	$(PY) -m pytest -q -n $(JOBS) -m slow --ignore tests/test_book.py --ignore tests/test_accessibility.py
+	$(PY) -m pytest -q -n $(JOBS) -m "slow and not soak" --ignore tests/test_book.py --ignore tests/test_accessibility.py
 	$(PY) -m pytest -q -m slow tests/test_book.py
 	$(PY) -m pytest -q -n $(JOBS) -m slow tests/test_accessibility.py
+
+# The long form of what `make test` shows with fewer seeds, settings and strings.
+soak: $(INSTALLED)
+	$(PY) -m pytest -q -n $(JOBS) -m soak
 
 notebooks: $(INSTALLED)
 	$(PY) -m tests.notebooks

@@ -109,6 +109,7 @@ def test_two_thousand_hostile_strings_come_back_or_are_refused_by_name(kind, wit
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_hostile_strings_come_back_or_are_refused_by_name(kind, without_shape_checks):
     check(kind, 10_000, 20)

@@ -135,6 +135,7 @@ def test_no_text_adds_an_element_or_an_attribute_to_a_view(name):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", VIEWS)
 def test_no_text_alone_adds_an_element_or_an_attribute_to_a_view(name):
     harmless = first_html(name, HARMLESS)

@@ -101,6 +101,7 @@ def test_two_tokens_have_exactly_the_targets_distribution(name):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_two_tokens_have_exactly_the_targets_distribution_under_every_setting(name):
