@@ -9,24 +9,31 @@ INSTALLED := .venv/.installed
 BUILT := _build/html/.built
 SOURCES := _config.yml _toc.yml $(shell find book notebooks llmcourse -type f -not -path '*/.*' -not -name '*.pyc')
 # One thread each: two threads on a busy machine were measured to be 23 times slower than one.
-check test soak notebooks playground: export OMP_NUM_THREADS := 1
-check test soak notebooks playground: export TQDM_DISABLE := 1
+check test soak notebooks playground bench editions assignment slides: export OMP_NUM_THREADS := 1
+check test soak notebooks playground bench editions assignment slides: export TQDM_DISABLE := 1
 check test soak notebooks: export LLMCOURSE_HOME := $(CURDIR)/_build/home
 
-.PHONY: help book serve test soak notebooks playground screenshots fresh check lock clean
+.PHONY: help book serve pdf bundle editions assignment slides lighthouse test soak bench notebooks playground screenshots fresh check lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book       build the book into _build/html"
 	@echo "make serve      build it and serve it on http://127.0.0.1:$(PORT)"
+	@echo "make pdf        print the whole book into _build/llmcourse.pdf (minutes)"
+	@echo "make bundle     pack the book into _build/llmcourse-book.zip, which opens from a disk"
+	@echo "make lighthouse judge three pages by Lighthouse, which is fetched from npm the first time"
 	@echo "make check      lint and the fast tests (under 3 minutes)"
 	@echo "make test       everything: check, every notebook, the book in a browser"
 	@echo "make soak       the long form of some tests: more seeds, settings and strings"
+	@echo "make bench      measure the course beside other libraries, hours; ROWS=bpe one group, SHORT=--short a look"
 	@echo "make notebooks  run all notebooks again and store what they show"
 	@echo "make playground train the playground's model again (2 minutes)"
 	@echo "make screenshots take the README's pictures anew from the built book"
+	@echo "make editions   the notebooks for learners, solved, and for instructors, in _build/editions"
+	@echo "make assignment CHAPTER=01   a chapter's exercises as an assignment for nbgrader"
+	@echo "make slides     slides of all chapters, or of one: CHAPTER=03"
 	@echo "make fresh      say which notebooks are older than the package"
-	@echo "make lock       write requirements.txt anew from pyproject.toml"
+	@echo "make lock       write requirements.txt and requirements-publish.txt anew from pyproject.toml"
 	@echo "make clean      remove what was built; the environment in .venv stays"
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -60,6 +67,15 @@ serve: book
 	@echo "http://127.0.0.1:$(PORT) (stop with Ctrl+C)"
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
+pdf: book
+	$(PY) -m tests.printing
+
+bundle: book
+	$(PY) -m tests.bundling
+
+lighthouse: book
+	$(PY) -m tests.lighthouse
+
 check: $(INSTALLED)
 	@rm -rf _build/home
 	$(PY) -m ruff check .
@@ -70,15 +86,41 @@ check: $(INSTALLED)
 test: check
 	$(PY) -m pytest -q -n $(JOBS) --dist loadscope -p tests.strict_nbval --nbval notebooks --nbval-cell-timeout=300
 	$(PY) -m pytest -q -n $(JOBS) -m "slow and not soak" --ignore tests/test_book.py --ignore tests/test_accessibility.py
-	$(PY) -m pytest -q -m slow tests/test_book.py
-	$(PY) -m pytest -q -n $(JOBS) -m slow tests/test_accessibility.py
+	$(PY) -m pytest -q -n $(JOBS) --dist worksteal -m slow tests/test_book.py tests/test_accessibility.py
 
 # The long form of what `make test` shows with fewer seeds, settings and strings.
 soak: $(INSTALLED)
 	$(PY) -m pytest -q -n $(JOBS) -m soak
 
+# The other libraries stand in an environment of their own beside what the course is tested with. One of them names older
+# versions of what is there already, so it comes without what it asks for.
+PEERS := x-transformers==2.31.10 tiktoken==0.14.0 rustbpe==0.1.0
+ALONE := litgpt==0.5.13 lightning==2.6.6 pytorch-lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0 \
+    jsonargparse==4.41.0 typeshed-client==2.15.0 docstring-parser==0.18.0
+bench: export RAYON_NUM_THREADS := 1
+bench: export TOKENIZERS_PARALLELISM := false
+bench: _build/bench/.installed
+	_build/bench/bin/python -W ignore -m tests.benchmarks $(SHORT) $(ROWS)
+
+_build/bench/.installed: $(INSTALLED)
+	@$(PY) -m venv _build/bench
+	@where='import sysconfig; print(sysconfig.get_path("purelib"))' && \
+	    $(PY) -c "$$where" > "$$(_build/bench/bin/python -c "$$where")/course.pth"
+	@_build/bench/bin/python -m pip install --quiet --disable-pip-version-check $(PEERS)
+	@_build/bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(ALONE)
+	@touch $@
+
 notebooks: $(INSTALLED)
 	$(PY) -m tests.notebooks
+
+editions: $(INSTALLED)
+	$(PY) -m tests.editions
+
+assignment: $(INSTALLED)
+	$(PY) -m tests.classroom $(CHAPTER)
+
+slides: $(INSTALLED)
+	$(PY) -m tests.slides $(CHAPTER)
 
 # Before publishing: no figure may be older than the code that draws it.
 fresh: $(INSTALLED)
@@ -92,7 +134,8 @@ screenshots: book
 	$(PY) -m tests.screenshots
 
 # In an empty environment, so that nothing gets in that the project does not ask for. torch is named first and exactly:
-# the other packages leave its version open. CUDA packages come with torch where there is a GPU and are not pinned.
+# the other packages leave its version open. CUDA packages come with torch where there is a GPU and are not pinned there.
+# What is published is built from files with known hashes: those that a plain index gives, so no local build gets in.
 lock:
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && "$(PYTHON)" -m venv "$$folder" && \
 	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
@@ -100,7 +143,11 @@ lock:
 	"$$folder/bin/python" -m pip freeze --exclude-editable > "$$folder/all" && \
 	sed -e 's/+[a-z0-9.]*$$//' -e "s/^tensorflow_cpu==.*/&; sys_platform != 'darwin'/" -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton==/d' "$$folder/all" > "$$folder/pins" && \
 	{ echo "# The exact versions that build and test everything, written by: make lock"; \
-	  grep '^torch==' "$$folder/pins"; grep -v '^torch==' "$$folder/pins"; } > requirements.txt
+	  grep '^torch==' "$$folder/pins"; grep -v '^torch==' "$$folder/pins"; } > requirements.txt && \
+	PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= "$$folder/bin/python" -m pip install --quiet \
+	    --disable-pip-version-check --dry-run --ignore-installed --only-binary :all: --constraint requirements.txt \
+	    --report "$$folder/report" ".[book]" build setuptools && \
+	"$$folder/bin/python" -m tests.hashes "$$folder/report" > "$$folder/hashes" && cp "$$folder/hashes" requirements-publish.txt
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache llmcourse.egg-info

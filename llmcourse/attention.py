@@ -9,6 +9,7 @@ A boolean mask is True where one may look. A mask of numbers is added to the sco
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from einops import rearrange, repeat
@@ -16,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LEAST_ROOM = 64  # positions for which a cache makes room when it first grows
+SHORT = 512  # positions up to which a processor attends faster in 16 bits when the formula is written out
 Mask = (
     Bool[Tensor, "*#mask T S"] | Bool[Tensor, "*#mask 1 S"] | Float[Tensor, "*#mask T S"] | Float[Tensor, "*#mask 1 S"]
 )
@@ -46,8 +49,56 @@ def scaled_dot_product_attention(
     value: Float[Tensor, "*batch S E"],
     mask: Mask | None = None,
 ) -> Float[Tensor, "*batch T E"]:
-    """`attention_weights(query, key, mask) @ value`, by the fused kernel, which never stores the weights."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    """`attention_weights(query, key, mask) @ value`, by the fused kernel, which never stores the weights.
+
+    Told that a mask is the causal one, the kernel leaves out the hidden half of the work: that is worth a look at the
+    mask of a long text. Short texts in 16 bits are written out, where a processor computes: the kernel's way back is
+    three times slower there.
+    """
+    T, S = query.shape[-2], key.shape[-2]
+    if S <= SHORT and _sixteen_bits(query):
+        return _written_out(query, key, value, mask)
+    is_causal = T == S > SHORT and mask is not None and not torch.compiler.is_compiling() and _is_causal(mask)
+    return F.scaled_dot_product_attention(query, key, value, None if is_causal else mask, is_causal=is_causal)
+
+
+def _sixteen_bits(query: Tensor) -> bool:
+    """Whether this is computed in bfloat16 on a processor: by its own type, or by an autocast around it."""
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return query.device.type == "cpu" and (autocast or query.dtype == torch.bfloat16)
+
+
+def _written_out(
+    query: Float[Tensor, "*batch T D"],
+    key: Float[Tensor, "*batch S D"],
+    value: Float[Tensor, "*batch S E"],
+    mask: Mask | None,
+) -> Float[Tensor, "*batch T E"]:
+    """The formula in bfloat16, with as few passes over the scores as it can be computed in."""
+    with torch.autocast("cpu", enabled=False):
+        query, key, value = (part.bfloat16() for part in (query, key, value))
+        scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+        if mask is None:
+            return scores.softmax(dim=-1) @ value
+        if not mask.is_floating_point():
+            mask = torch.zeros(mask.shape).masked_fill(~mask, -math.inf)
+        blind = (mask == -math.inf).all(dim=-1, keepdim=True)  # rows that may look nowhere read nothing
+        added = mask.masked_fill(blind, 0.0).to(scores.dtype)
+        return ((scores + added).softmax(dim=-1) @ value).masked_fill(blind, 0.0)
+
+
+def _is_causal(mask: Mask) -> bool:
+    if mask.dtype != torch.bool or mask.dim() != 2 or mask.is_meta:
+        return False
+    known = _known_causal_mask(len(mask), mask.device)
+    if mask.is_contiguous() and len(mask) % 8 == 0:
+        mask, known = mask.view(torch.int64), known.view(torch.int64)  # eight places at a glance
+    return torch.equal(mask, known)
+
+
+@lru_cache(maxsize=2)
+def _known_causal_mask(T: int, device: torch.device) -> Bool[Tensor, "T T"]:
+    return causal_mask(T, device=device)
 
 
 def causal_mask(T: int, S: int | None = None, device: torch.device | None = None) -> Bool[Tensor, "T S"]:
@@ -70,29 +121,44 @@ def padding_mask(tokens: Int[Tensor, "B S"], pad: int) -> Bool[Tensor, "B 1 1 S"
 
 
 class KVCache:
-    """The keys and values of one layer's past, so that generating a token costs one step and not a whole sequence."""
+    """The keys and values of one layer's past, so that generating a token costs one step and not a whole sequence.
+
+    They lie in a store that is made twice as long as needed when it is full, so that the next tokens are written behind
+    the others, which need not be copied. `key` and `value` are the part that is filled, or None.
+    """
 
     def __init__(self) -> None:
-        self.key: Float[Tensor, "B H S D"] | None = None
-        self.value: Float[Tensor, "B H S D"] | None = None
+        self._length = 0
+        self._keys: Float[Tensor, "B H N D"] | None = None
+        self._values: Float[Tensor, "B H N E"] | None = None
+
+    @property
+    def key(self) -> Float[Tensor, "B H S D"] | None:
+        """The keys of all positions so far."""
+        return None if self._keys is None else self._keys[..., : self._length, :]
+
+    @property
+    def value(self) -> Float[Tensor, "B H S E"] | None:
+        """The values of all positions so far."""
+        return None if self._values is None else self._values[..., : self._length, :]
 
     def __len__(self) -> int:
         """How many positions are stored: the position of the next token."""
-        return 0 if self.key is None else self.key.shape[-2]
+        return self._length
 
     def append(
-        self, key: Float[Tensor, "B H T D"], value: Float[Tensor, "B H T D"]
-    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S D"]]:
+        self, key: Float[Tensor, "B H T D"], value: Float[Tensor, "B H T E"]
+    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S E"]]:
         """Add T positions, and return the keys and values of all positions so far."""
-        if self.key is not None and self.value is not None:
-            key, value = torch.cat([self.key, key], dim=-2), torch.cat([self.value, value], dim=-2)
-        self.key, self.value = key, value
-        return key, value
+        start, self._length = self._length, self._length + key.shape[-2]
+        self._keys = _written(self._keys, key, start)
+        self._values = _written(self._values, value, start)
+        return self.key, self.value
 
     def select(self, rows: Int[Tensor, "N"]) -> None:
         """Keep these rows of the batch, in this order; a row may be taken twice. Beam search needs it."""
-        if self.key is not None and self.value is not None:
-            self.key, self.value = self.key[rows], self.value[rows]
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self.key[rows], self.value[rows]
 
     def crop(self, length: int) -> None:
         """Forget all but the first `length` positions; a shorter cache stays as it is. Speculative decoding needs it.
@@ -101,8 +167,25 @@ class KVCache:
         """
         if length < 0:
             raise ValueError(f"length={length}: a cache keeps 0 positions or more; count from its beginning")
-        if self.key is not None and self.value is not None:
-            self.key, self.value = self.key[..., :length, :], self.value[..., :length, :]
+        self._length = min(self._length, length)
+
+
+def _written(store: Tensor | None, new: Tensor, start: int) -> Tensor:
+    """The store with the new positions from `start` on; a longer one where there is no room for them.
+
+    Where gradients are kept track of, nothing may be written over: the store is then no longer than what it holds.
+    """
+    if store is None:
+        return new
+    past, end = store[..., :start, :], start + new.shape[-2]
+    if torch.is_grad_enabled():
+        return torch.cat([past, new], dim=-2)
+    if store.shape[-2] < end:
+        *batch, _, width = new.shape
+        store = new.new_empty(*batch, max(2 * end, LEAST_ROOM), width)
+        store[..., :start, :] = past
+    store[..., start:end, :] = new
+    return store
 
 
 class DotProductAttention(nn.Module):

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import metadata
 from pathlib import Path
@@ -17,18 +17,26 @@ import torch
 
 from llmcourse import __version__, passages
 from llmcourse.asking import Book
+from llmcourse.checkpoints import previous_save
 from llmcourse.corpora import reference
 from llmcourse.data import random_windows, shuffled, split, translation_batches, windows_in_order
 from llmcourse.distributed import is_first_process
 from llmcourse.evaluation import bits_per_byte, mean_loss
 from llmcourse.exercises import MARKS, progress, reviewing
-from llmcourse.exercises.course_map import by_chapter, state
-from llmcourse.files import read_text, write_atomically
+from llmcourse.exercises.course_map import by_chapter, next_step, state
+from llmcourse.files import read_text, require_writable, write_atomically
 from llmcourse.generation import SamplingConfig, generate
 from llmcourse.models import GPT, EncoderDecoder, NGram, count_parameters, load_model, save_model
 from llmcourse.sources import read_parallel
 from llmcourse.tokenizers import BPETokenizer, Tokenizer
-from llmcourse.training import Loss, TrainConfig, next_token_loss, seed_everything, train, translation_loss
+from llmcourse.training import (
+    Loss,
+    TrainConfig,
+    next_token_loss,
+    seed_everything,
+    train,
+    translation_loss,
+)
 from llmcourse.transformer import TransformerConfig
 from llmcourse.translation import BEGIN, END, PAD, Translation, translate
 
@@ -71,6 +79,8 @@ def train_command(arguments: argparse.Namespace) -> int:
     seed_everything(arguments.seed)
     if bool(arguments.source) != bool(arguments.target) or (arguments.source and arguments.text):
         raise ValueError("give --source and --target together to train a translation model, or --text for a GPT")
+    if is_first_process():
+        require_writable(_checkpoint(arguments))  # told now, and not at the first save
     with nullcontext() if is_first_process() else redirect_stdout(None):
         return _train_translation(arguments) if arguments.source else _train_gpt(arguments)
 
@@ -82,10 +92,9 @@ def _train_gpt(arguments: argparse.Namespace) -> int:
     known, unseen = split(torch.tensor(tokenizer.encode(text)))
     config = TransformerConfig(n_vocab=len(tokenizer), context=arguments.context, **_sizes(arguments))
     model, batches = GPT(config), random_windows(known, config.context, arguments.batch, arguments.seed)
-    _train_and_save(model, batches, next_token_loss, arguments)
+    _train_and_save(model, batches, next_token_loss, {"tokenizer": tokenizer}, arguments)
     if not is_first_process():
         return 0
-    tokenizer.save(arguments.out / "tokenizer.json")
     _report(model, tokenizer, known, unseen)
     print(f'saved to {arguments.out}; try: python -m llmcourse generate --model {arguments.out} "The"')
     return 0
@@ -98,10 +107,23 @@ def _sizes(arguments: argparse.Namespace) -> dict:
     }  # fmt: skip
 
 
-def _train_and_save(model: GPT | EncoderDecoder, batches: Iterator, loss: Loss, arguments: argparse.Namespace) -> None:
-    """Train with a checkpoint, from which the same command goes on when it was interrupted."""
+def _checkpoint(arguments: argparse.Namespace) -> Path:
+    return arguments.out / "checkpoint.safetensors"
+
+
+def _train_and_save(
+    model: GPT | EncoderDecoder,
+    batches: Iterator,
+    loss: Loss,
+    tokenizers: Mapping[str, Tokenizer],
+    arguments: argparse.Namespace,
+) -> None:
+    """Train with a checkpoint, from which the same command goes on when it was interrupted.
+
+    The checkpoint goes last: until then, whatever was not written can be written by the same command.
+    """
     print(f"training {count_parameters(model):,} parameters for {arguments.steps} steps")
-    checkpoint = arguments.out / "checkpoint.safetensors"
+    checkpoint = _checkpoint(arguments)
     plan = TrainConfig(
         steps=arguments.steps, rate=arguments.rate, weight_decay=0.1, checkpoint=checkpoint, sharded=arguments.sharded
     )
@@ -109,9 +131,11 @@ def _train_and_save(model: GPT | EncoderDecoder, batches: Iterator, loss: Loss, 
         pass
     if not is_first_process():
         return
-    arguments.out.mkdir(parents=True, exist_ok=True)
     save_model(model, arguments.out)
-    checkpoint.unlink()
+    for name, tokenizer in tokenizers.items():
+        tokenizer.save(arguments.out / f"{name}.json")
+    for file in (checkpoint, previous_save(checkpoint)):
+        file.unlink(missing_ok=True)
 
 
 def _train_translation(arguments: argparse.Namespace) -> int:
@@ -131,11 +155,12 @@ def _train_translation(arguments: argparse.Namespace) -> int:
         **_sizes(arguments),
     )  # fmt: skip
     model, batches = EncoderDecoder(config), shuffled(known, arguments.seed)
-    _train_and_save(model, translation_batches(batches, arguments.batch, **special), translation_loss, arguments)
+    stream = translation_batches(batches, arguments.batch, **special)
+    _train_and_save(
+        model, stream, translation_loss, dict(zip(("source", "target"), tokenizers, strict=True)), arguments
+    )
     if not is_first_process():
         return 0
-    for tokenizer, side in zip(tokenizers, ("source", "target"), strict=True):
-        tokenizer.save(arguments.out / f"{side}.json")
     if unseen := ids[len(known) :]:
         nats = mean_loss(model, translation_batches(unseen, 16, **special))
         print(
@@ -230,6 +255,7 @@ def progress_command(arguments: argparse.Namespace) -> int:
             total, solved = total + 1, solved + (found == "correct")
             print(f"  {MARKS[found]} {exercise.__name__:24} {words[found]}")
     print(f"{solved} of {total} solved; kept in {progress.path()}")
+    print(next_step())
     return 0
 
 
@@ -335,6 +361,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return parsed.run(parsed)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         print(f"llmcourse: {error}", file=sys.stderr)
         return 1

@@ -183,13 +183,19 @@ def _content(name: str, entry: dict, split: str, offline_ok: bool, timeout: floa
     """
     try:
         address = entry["address"].format(part=entry["splits"][split])
-        path = fetch(address, entry.get("sha256"), timeout)
+        path = fetch(address, _of_part(entry, "sha256", split), timeout, size=_of_part(entry, "bytes", split))
     except (OSError, HTTPException) as error:
         if not offline_ok:
             raise ConnectionError(f"{name} could not be fetched ({error}); try again with a network") from error
         return None, f"the twin of {name}, which could not be reached ({type(error).__name__}: {error})"
     origin = f"from {urlsplit(address).netloc}, licence: {entry['licence']}"
     return text_of(path, entry["splits"][split]), origin
+
+
+def _of_part(entry: dict, field: str, split: str) -> str | int | None:
+    """What the catalogue says of the file of this part: one value for an archive of all, or one for each part."""
+    known = entry.get(field)
+    return known.get(split) if isinstance(known, dict) else known
 
 
 def _filled(text: str) -> list[str]:

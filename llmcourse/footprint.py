@@ -141,7 +141,8 @@ def peak_bytes(work: Callable[[], object]) -> int:
     os.environ.setdefault(
         "KINETO_LOG_LEVEL", "99"
     )  # the profiler writes its starts and stops to the terminal otherwise
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    # Without acc_events, torch 2.11 warns that it forgets the events of earlier cycles, of which there are none.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
         work()
     held = highest = 0
     for event in seen.profiler.kineto_results.events():

@@ -55,10 +55,7 @@ class LatentCache(KVCache):
         self, key: Float[Tensor, "B 1 T R"], value: Float[Tensor, "B 1 T P"]
     ) -> tuple[Float[Tensor, "B 1 S R"], Float[Tensor, "B 1 S P"]]:
         """Add T positions, and return the latents and rotated keys of all positions so far."""
-        if self.key is not None and self.value is not None:
-            key, value = torch.cat([self.key, key], dim=-2), torch.cat([self.value, value], dim=-2)
-        self.key, self.value = key, value
-        return key, value
+        return super().append(key, value)
 
 
 class UnequalAttention(DotProductAttention):

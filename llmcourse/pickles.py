@@ -9,10 +9,12 @@ Nothing here loads a pickle.
 
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+LARGEST = 50_000_000  # bytes of a pickle; the tensors of a checkpoint lie beside it
 CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"}  # they call what was fetched
 EXTENSIONS = {"EXT1", "EXT2", "EXT4"}  # they fetch by a number: which function, the file does not say
 TENSOR_NAMES = frozenset(
@@ -83,9 +85,18 @@ def read_report(content: bytes) -> Report:
 
 
 def pickles_inside(path: Path | str) -> dict[str, bytes]:
-    """The pickles of a checkpoint as `torch.save` writes it: a zip archive that holds one."""
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist() if name.endswith(".pkl")}
+    """The pickles of a checkpoint as `torch.save` writes it: a zip archive that holds one.
+
+    Raises ValueError for a file that is no such archive, and for a pickle of more than LARGEST bytes: it would fill memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [one for one in archive.infolist() if one.filename.endswith(".pkl")]
+            if large := [one for one in found if one.file_size > LARGEST]:
+                raise ValueError(f"{path} holds a pickle of {large[0].file_size:,} bytes; at most {LARGEST:,} are read")
+            return {one.filename: archive.read(one) for one in found}
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is no whole zip archive ({error}); give a checkpoint that torch.save wrote") from None
 
 
 def listing(steps: Iterable[Instruction]) -> str:

@@ -8,12 +8,14 @@ What the loop's body does (plot, sample, stop early) is plain Python. The optimi
 several processes do together is in `distributed.py`.
 """
 
+import hashlib
+import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, is_dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -23,16 +25,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from llmcourse.checkpoints import read_checkpoint, save_checkpoint, under
 from llmcourse.data import IGNORED, Batch, TranslationBatch
-from llmcourse.distributed import AnyBatch, RaisedByAll, Team, placed_like, taking_part, whole
-from llmcourse.optimisers import OPTIMISERS, OptimiserName, build_optimisers, load_state_tensors, state_tensors
-from llmcourse.weights import load_tensors, load_weights, save_tensors
+from llmcourse.distributed import AnyBatch, RaisedByAll, Team, is_first_process, placed_like, taking_part, whole
+from llmcourse.files import require_writable
+from llmcourse.optimisers import OPTIMISERS, OptimiserName, build_optimisers, load_state_tensors
 
 Schedule = Literal["linear", "cosine", "constant", "trapezoid", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS = get_args(Precision)
 Loss = Callable[[nn.Module, AnyBatch], Tensor]
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")  # as torch's devices say it
 
 
 def seed_everything(seed: int = 0) -> None:
@@ -65,7 +69,9 @@ class TrainConfig:
     compiled: bool = False  # whether torch.compile makes the model faster first; that takes a minute
     sharded: bool = False  # under torchrun: each process holds a share of the model, for one that fits no device
     rate_shares: Mapping[str, float] = field(default_factory=dict)  # see `rate_share`
-    checkpoint: Path | None = None  # the file to save to and, when it is there, to go on from
+    checkpoint: Path | None = (
+        None  # the file to save to and, when it is there, to go on from, or from the one before, which is kept
+    )
     checkpoint_every: int = 100  # steps
 
     def __post_init__(self) -> None:
@@ -138,6 +144,10 @@ class BatchesRanOut(RaisedByAll, ValueError):
     """There are fewer batches than the steps need."""
 
 
+class TrainingOutOfMemory(MemoryError):
+    """A step needs more memory than there is."""
+
+
 def next_token_loss(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
     """The mean cross-entropy of the tokens that count, in nats per token."""
     logits = model(batch.tokens).float()  # a sum of many exponentials is no work for 16 bits
@@ -163,23 +173,37 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
     `targets`. With `config.checkpoint`, an interrupted training goes on where its file was last saved, and on a CPU to
     the same numbers, if `batches` starts anew from the same seed (those already seen are passed over) and the reader's
     loop draws no numbers from torch. However the loop ends, the model is left ready to use. Raises TrainingDiverged
-    when the loss or its gradient is not finite, and ValueError when the batches run out, the checkpoint is of another
-    training, or the device has no 16-bit numbers of the kind asked for.
+    when the loss or its gradient is not finite, and ValueError when the batches run out, the checkpoint is damaged, no
+    checkpoint, or of another training (it knows settings, weights and first batch), or the device has no 16-bit numbers
+    of the kind asked for; NotWritten when nothing can be saved, before the first step if that shows by then; and
+    TrainingOutOfMemory. None of these touches what was last saved.
 
     Started by torchrun, the processes share out the rows of every batch (each must be given the same stream), and every
     one of them yields the whole step. The numbers are one process's, as far as with `accumulate`, but for dropout:
     each process draws its own. Only the first saves, to a file that any number of processes can go on from, and that
     all must be able to read.
     """
-    saved, done = _saved(model, config)
+    settings, saved, description = _fingerprint(config, model), {}, {}
+    if config.checkpoint:
+        saved, description = read_checkpoint(config.checkpoint, model, settings)
+    done = description.get("done", 0)
+    if config.checkpoint and done < config.steps and is_first_process():
+        require_writable(config.checkpoint)
     with taking_part(model, loss, sharded=config.sharded, compiled=config.compiled) as team:
         optimisers = _optimisers(team.model, config)
         computing = _computing(config.precision, team.device)
         if done:
-            load_state_tensors(optimisers, _under("optimiser.", saved), placed_like)
-            team.restore_random_state(saved)
+            load_state_tensors(optimisers, under("optimiser.", saved), placed_like)
+        stream, begins = _peeked(batches)
+        if description.get("begins", begins) != begins:
+            raise ValueError(
+                f"{config.checkpoint} was saved while training on other batches: their first one differs; "
+                "use the same data and seed again, or choose another checkpoint file"
+            )
+        _pass_over(stream, done * config.accumulate)
+        if done:
+            team.restore_random_state(saved)  # only now: batches may be drawn with the same random numbers
         saved.clear()  # it is as large as the model and its optimisers together
-        stream = islice(batches, done * config.accumulate, None)
         quiet = {"disable": True} if team.number else {}  # one bar for all; what is not said here, TQDM_DISABLE decides
         numbers = range(done, config.steps)
         with tqdm(numbers, initial=done, total=config.steps, desc="training", unit="step", **quiet) as steps:
@@ -194,11 +218,43 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
                 team.losses.train()  # the reader's loop may have switched to evaluation
                 for optimiser in optimisers:
                     optimiser.zero_grad()
-                value = _add_up_gradients(team, group, computing)
-                step = _move(team.model, value, optimisers, config, number)
-                if config.checkpoint and ((number + 1) % config.checkpoint_every == 0 or number + 1 == config.steps):
-                    _save(team, optimisers, config, number + 1)
+                with _saying_what_to_reduce(number, group[0]):
+                    value = _add_up_gradients(team, group, computing)
+                    step = _move(team.model, value, optimisers, config, number)
+                    if config.checkpoint and (
+                        step.number % config.checkpoint_every == 0 or step.number == config.steps
+                    ):
+                        reached = {"done": step.number, "begins": begins, "config": settings}
+                        save_checkpoint(config.checkpoint, team, optimisers, reached)
                 yield step
+
+
+def _peeked(batches: Iterable[AnyBatch]) -> tuple[Iterator[AnyBatch], str]:
+    """The stream, and the SHA-256 of its first batch, by which a checkpoint knows that it goes on with the same data."""
+    stream = iter(batches)
+    first = list(islice(stream, 1))
+    content = repr([part.tolist() for batch in first for part in batch])
+    return chain(first, stream), hashlib.sha256(content.encode()).hexdigest()
+
+
+def _pass_over(stream: Iterator[AnyBatch], count: int) -> None:
+    for _ in islice(stream, count):
+        pass
+
+
+@contextmanager
+def _saying_what_to_reduce(number: int, batch: AnyBatch) -> Iterator[None]:
+    """Turn what torch's devices say when memory ends, each in its own words, into one error with a way out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(one in str(error) for one in NO_MEMORY)
+        if not known:
+            raise
+        raise TrainingOutOfMemory(
+            f"step {number + 1} needs more memory than there is, with batches of {' x '.join(map(str, batch[0].shape))}; "
+            "use half of the rows and accumulate=2, which moves as before, or a shorter context, or a smaller model"
+        ) from error
 
 
 def _computing(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager]:
@@ -248,7 +304,7 @@ def _move(
 ) -> Step:
     """Follow the gradient downhill."""
     rate = config.rate_at(number)
-    gradient = whole(nn.utils.clip_grad_norm_(model.parameters(), config.clip)).item()
+    gradient = whole(nn.utils.clip_grad_norm_(model.parameters(), config.clip, foreach=True)).item()
     if not (math.isfinite(value) and math.isfinite(gradient)):
         raise TrainingDiverged(
             f"at step {number + 1} the loss is {value} and its gradient {gradient}, with a learning rate "
@@ -276,38 +332,13 @@ def _optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optim
     )
 
 
-def _fingerprint(config: TrainConfig) -> dict:
-    """What must be the same for a checkpoint to be continued: all but where it and the shares of the model lie."""
-    return {
-        name: value for name, value in asdict(config).items() if not name.startswith("checkpoint") and name != "sharded"
-    }
+def _fingerprint(config: TrainConfig, model: nn.Module) -> dict:
+    """What must be the same for a checkpoint to be continued: all but where it and the shares of the model lie.
 
-
-def _save(team: Team, optimisers: list[torch.optim.Optimizer], config: TrainConfig, done: int) -> None:
-    """Model, optimisers and random states in one file, written atomically, by one process."""
-    tensors = {f"model.{name}": tensor for name, tensor in team.model.state_dict().items()}
-    tensors |= {f"optimiser.{name}": tensor for name, tensor in state_tensors(optimisers).items()}
-    tensors = team.whole(tensors) | team.random_states()
-    if team.number == 0:
-        save_tensors(config.checkpoint, tensors, {"done": done, "config": _fingerprint(config)})
-    team.wait()  # until the file is there: what another process does next may need it
-
-
-def _saved(model: nn.Module, config: TrainConfig) -> tuple[dict[str, Tensor], int]:
-    """What the checkpoint holds, if there is one, and how many steps it has done; its weights are put into the model."""
-    if config.checkpoint is None or not Path(config.checkpoint).exists():
-        return {}, 0
-    tensors, description = load_tensors(config.checkpoint)
-    theirs, ours = description.get("config"), _fingerprint(config) | {"betas": list(config.betas)}
-    if theirs != ours:
-        changed = [name for name in ours if (theirs or {}).get(name) != ours[name]]
-        raise ValueError(
-            f"{config.checkpoint} was saved with other settings ({', '.join(changed)}); "
-            "use them again, or choose another checkpoint file"
-        )
-    load_weights(model, _under("model.", tensors), config.checkpoint)
-    return tensors, description["done"]
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    The model's own settings belong to it: heads and dropout change what is computed, and no shape.
+    """
+    settings = {name: value for name, value in asdict(config).items() if not name.startswith("checkpoint")}
+    del settings["sharded"]
+    if is_dataclass(own := getattr(model, "config", None)):
+        settings |= {f"model.{name}": value for name, value in asdict(own).items()}
+    return json.loads(json.dumps(settings, default=str))  # as a file gives them back

@@ -118,9 +118,12 @@ def beam_search(
 
 
 def _select(cache: Sequence, rows: Int[Tensor, "N"]) -> None:
-    """Put the rows of every part of a cache into this order: each beam goes on from its own parent's past."""
+    """Put the rows of a cache into this order: each beam goes on from its own parent's past.
+
+    Where a layer has a second part, which holds what it reads of the source, that stays: all beams of a source share it.
+    """
     for part in cache:
-        _select(part, rows) if isinstance(part, (list, tuple)) else part.select(rows)
+        (part[0] if isinstance(part, (list, tuple)) else part).select(rows)
 
 
 class _Beams:

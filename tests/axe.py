@@ -66,3 +66,10 @@ def judged(tab, contrast: str = "of all", only_colours: bool = False) -> tuple[s
     result = tab.evaluate(RUN, [TAGS, {name: {"enabled": True} for name in NAMED}, contrast != "of none", only_colours])
     broken = [f"{rule['id']}: {node['html'][:150]}" for rule in result["violations"] for node in rule["nodes"]]
     return {rule["id"] for rule in result["passes"]}, broken
+
+
+def complaints(tab, *needed: str, floor: int = FLOOR, **options) -> list[str]:
+    """What is amiss on the page; a page that did not load passes too few rules, and not those that are needed."""
+    passed, broken = judged(tab, **options)
+    short = [f"only {len(passed)} rules had something to judge"] if len(passed) < floor else []
+    return broken + short + [f"{rule} had nothing to judge" for rule in needed if rule not in passed]

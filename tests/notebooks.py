@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -132,12 +133,12 @@ def refresh(path: Path) -> None:
     print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1e6:.2f} MB")
 
 
-def stale() -> list[str]:
-    """The notebooks whose outputs were made by another state of the package or of their own code."""
+def stale(chapters: Sequence[Path] | None = None) -> list[str]:
+    """The notebooks whose outputs were made by another state of the package or of their own code; of all, if none are given."""
     hashes = {"package_sha256": package_hash()}
     return [
         path.name
-        for path in paths()
+        for path in (paths() if chapters is None else chapters)
         if (notebook := read(path)).metadata.llmcourse != {**hashes, "code_sha256": code_hash(notebook)}
     ]
 

@@ -355,3 +355,28 @@ def test_the_watchable_module_is_the_function():
 def test_heads_must_divide_the_width(d_model, n_heads):
     with pytest.raises(ValueError, match=f"d_model={d_model} .* n_heads={n_heads}"):
         MultiHeadAttention(d_model, n_heads)
+
+
+@pytest.mark.parametrize(("T", "S"), SIZES)
+@pytest.mark.parametrize("kind", ["none", "boolean", "hidden rows", "numbers"])
+def test_attention_in_sixteen_bits_is_the_formula_up_to_its_rounding(T, S, kind):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(B, H, T, 8), torch.randn(B, H, S, 8), torch.randn(B, H, S, 8)
+    rows = mask_with_hidden_rows(T, S)
+    numbers = torch.randn(T, S).masked_fill(~rows, -math.inf)
+    mask = {"none": None, "boolean": random_mask(T, S), "hidden rows": rows, "numbers": numbers}[kind]
+    small = (part.bfloat16() for part in (query, key, value))
+    got = scaled_dot_product_attention(*small, mask)
+    torch.testing.assert_close(got.float(), attention_weights(query, key, mask) @ value, atol=0.05, rtol=0.05)
+    assert got.dtype == torch.bfloat16
+
+
+def test_a_long_causal_mask_and_one_that_is_nearly_so_give_the_formula():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 1, 520, 4) for _ in range(3))
+    causal = causal_mask(520)
+    nearly = causal.clone()
+    nearly[0, 5] = True
+    for mask in (causal, nearly, causal_mask(520).flip(0) | torch.eye(520, dtype=torch.bool)):
+        expected = attention_weights(query, key, mask) @ value
+        torch.testing.assert_close(scaled_dot_product_attention(query, key, value, mask), expected)

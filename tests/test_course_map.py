@@ -1,8 +1,13 @@
 """The map of the course shows what was done on this machine, and nothing else."""
 
+import datetime
+import json
+
 import pytest
 
-from llmcourse.exercises.course_map import by_chapter, course_map, state
+from llmcourse import cli
+from llmcourse.exercises import all_exercises, progress, reviewing
+from llmcourse.exercises.course_map import by_chapter, course_map, next_step, state, upcoming
 from llmcourse.exercises.start_here import MendSoftmax, PredictShares
 
 
@@ -30,3 +35,32 @@ def test_solving_again_later_keeps_an_exercise_solved():
     PredictShares.check(0.75)
     PredictShares.check(0.1)
     assert state(PredictShares) == "correct"
+
+
+def test_what_is_next_follows_what_was_solved_last_and_comes_back_to_what_was_left_out():
+    first, *others = all_exercises()
+    assert upcoming() is first
+    progress.record(others[2].__name__, solved=True)
+    assert upcoming() is others[3]
+    for exercise in others[3:]:
+        progress.record(exercise.__name__, solved=True)
+    assert upcoming() is first
+    for exercise in (first, *others[:2]):
+        progress.record(exercise.__name__, solved=True)
+    assert upcoming() is None and next_step() == "Every exercise is solved."
+
+
+def test_the_last_solved_is_told_by_its_day(tmp_path):
+    names = [exercise.__name__ for exercise in all_exercises()]
+    days = {names[9]: "2026-01-01", names[2]: "2026-03-01"}
+    progress.path().write_text(json.dumps({name: {"tries": 1, "solved": day} for name, day in days.items()}), "utf-8")
+    assert upcoming().__name__ == names[3]
+
+
+def test_the_map_and_the_command_say_what_is_next_and_what_is_due(capsys):
+    PredictShares.check(0.75)
+    reviewing.answer(reviewing.cards()[0], False, datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1))
+    wanted = "Next: SameEveryTime, in start here. 1 quiz question is due: python -m llmcourse review"
+    assert repr(course_map()).endswith(f"exercises solved. {wanted}") and wanted in course_map().html
+    assert cli.main(["progress"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == wanted

@@ -1,5 +1,6 @@
 """Every target is the token that follows, nothing is shown twice while measuring, nothing is lost."""
 
+import math
 from itertools import islice
 
 import pytest
@@ -157,3 +158,8 @@ def test_a_split_keeps_the_order_and_loses_nothing(n, share, held_out):
 def test_a_split_needs_two_parts(share):
     with pytest.raises(ValueError, match="validation_share"):
         split(torch.arange(10), share)
+
+
+def test_targets_that_do_not_count_have_the_number_that_torch_leaves_out():
+    logits, targets = torch.zeros(2, 3), torch.tensor([1, IGNORED])
+    assert torch.nn.functional.cross_entropy(logits, targets) == pytest.approx(math.log(3))

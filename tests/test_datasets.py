@@ -101,6 +101,19 @@ def test_another_content_than_the_checksum_says_is_refused(serve):
         load_texts("small", known=serve(content, sha256="0" * 64))
 
 
+def test_each_part_in_a_file_of_its_own_has_its_own_checksum_and_size(serve):
+    content = squad_file()
+    right, size = hashlib.sha256(content).hexdigest(), len(content)
+    known = one_file_a_part(serve(content, kind="questions"))
+    known["small"] |= {"sha256": {"train": right, "validation": "0" * 64}, "bytes": {"train": size, "test": size + 1}}
+    known["small"]["splits"]["test"] = "t"
+    assert load_questions("small", known=known).name == "small"
+    with pytest.raises(ValueError, match=rf"has the SHA-256 {right}, not 0000"):
+        load_questions("small", "validation", known=known)
+    with pytest.raises(ValueError, match=rf"has {size:,} bytes, not {size + 1:,}: it is not used"):
+        load_questions("small", "test", known=known)
+
+
 def test_without_an_answer_the_twin_comes_and_says_so(serve):
     found = load_labelled("small", known=serve(**LABELLED))
     assert found.name == "review" and "the twin of small, which could not be reached" in repr(found)
@@ -174,5 +187,10 @@ def test_the_catalogue_holds_what_a_loader_needs():
     assert {"wikitext2", "sst2"} <= known.keys()
     for one in known.values():
         assert one["licence"] and one["about"].startswith("https://") and one["address"].startswith("https://")
-        assert "train" in one["splits"] and len(one.get("sha256", "0" * 64)) == 64
+        assert "train" in one["splits"]
+        each_part = {"sha256", "bytes"} if "{part}" in one["address"] else set()
+        for field in ("sha256", "bytes"):
+            found = one[field].values() if field in each_part else [one[field]]
+            assert field not in each_part or one[field].keys() == one["splits"].keys()
+            assert all(len(value) == 64 if field == "sha256" else value > 0 for value in found)
         assert one["kind"] in ("texts", "labelled", "questions")

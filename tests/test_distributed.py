@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmcourse import distributed, training
+from llmcourse import checkpoints, distributed, training
 from llmcourse.bert import PreTrainingBert
 from llmcourse.data import IGNORED, Batch, next_token_batch, random_windows, translation_batch
 from llmcourse.distributed import Team, is_first_process
@@ -128,8 +128,8 @@ def the_same(folder: Path) -> dict:
 def going_on(folder: Path) -> dict:
     """From one process's file, and writing one for it."""
     seen, writes = {}, []
-    write = training.save_tensors
-    training.save_tensors = lambda path, *rest: (writes.append(Path(path).name), write(path, *rest))
+    write = checkpoints.save_tensors
+    checkpoints.save_tensors = lambda path, *rest: (writes.append(Path(path).name), write(path, *rest))
     for engine, sharded in ENGINES.items():
         files = {"from": folder / f"{engine} from one.st", "for": folder / f"{engine} for one.st"}
         if is_first_process():

@@ -133,3 +133,7 @@ def test_the_alignment_error_rate_counts_over_all_sentences_and_with_one_link_a_
     gold = [[(t, t) for t in range(5)], [(0, 0)]]
     guesses = [[(t, max(0, t - 1)) for t in range(5)], [(0, 0)]]  # read one step late: only the first is right
     assert alignment_error_rate(guesses, gold) == pytest.approx(4 / 6)
+
+
+def test_one_byte_is_text_enough():
+    assert bits_per_byte(math.log(2), 1, 1) == pytest.approx(1)

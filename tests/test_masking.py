@@ -162,3 +162,21 @@ def test_a_batch_keeps_labels_pads_on_the_right_and_masks_anew():
     one, other = stream
     assert not torch.equal(one.targets, other.targets)
     assert len(list(pretraining_batches(iter(pairs), 30, CONFIG, **PLACES))) == 2
+
+
+def test_words_stay_whole_where_separators_stand_at_another_place_in_each_row():
+    tokens = torch.full((4000, 12), 7)
+    tokens[:, 0] = CLS
+    tokens[::2, 4], tokens[1::2, 8] = SEP, SEP
+    config = MaskingConfig(n_vocab=54, mask=MASK, special=CONFIG.special, share=0.5)
+    chosen = mask_tokens(tokens, config, generator(), torch.zeros_like(tokens, dtype=torch.bool)).targets != IGNORED
+    for rows, words in ((chosen[::2], (slice(1, 4), slice(5, 12))), (chosen[1::2], (slice(1, 8), slice(9, 12)))):
+        for word in words:
+            assert torch.equal(rows[:, word].any(dim=1), rows[:, word].all(dim=1))
+            assert within_five_sigma(int(rows[:, word.start].sum()), 2000, 0.5)
+
+
+def test_no_special_token_is_negative_and_shares_may_be_whole():
+    with pytest.raises(ValueError, match="tokens run from 0 to 53"):
+        MaskingConfig(n_vocab=54, mask=MASK, special=(-1, MASK))
+    assert MaskingConfig(n_vocab=54, mask=0, special=(0,), share=1.0, masked=0.0, random=1.0).ordinary[0] == 1

@@ -240,3 +240,16 @@ def test_counts_are_the_best_table_for_the_text_they_counted():
 def test_an_impossible_table_is_refused(setting, words):
     with pytest.raises(ValueError, match=words):
         NGram(**{"n_vocab": 5} | setting)
+
+
+def test_a_model_stored_in_half_the_bits_comes_back_rounded_and_one_too_large_for_them_is_refused(tmp_path):
+    model = small_gpt()
+    save_model(model, tmp_path, torch.float16)
+    for name, weight in load_model(tmp_path).state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name].half().float())
+    with torch.no_grad():
+        model.head.weight[0, 0] = 70_000  # float16 ends at 65,504
+    with pytest.raises(ValueError, match=r"head\.weight holds numbers that torch\.float16 cannot"):
+        save_model(model, tmp_path, torch.float16)
+    save_model(model, tmp_path)
+    assert load_model(tmp_path).head.weight[0, 0] == 70_000

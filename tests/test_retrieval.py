@@ -16,6 +16,7 @@ from llmcourse.retrieval import (
     SentenceEncoder,
     best_first,
     contrastive_loss,
+    fuse,
     hits_at_k,
     mean_reciprocal_rank,
     pair_batches,
@@ -160,3 +161,21 @@ def test_measures_refuse_what_does_not_fit():
         hits_at_k(RANKINGS, [{1}] * 3, 0)
     with pytest.raises(ValueError, match="0 rankings"):
         mean_reciprocal_rank([], [])
+
+
+def test_fused_rankings_equal_a_sum_by_hand():
+    one, other = [0, 1, 2, 3], [3, 1, 0, 2]
+    shares = [sum(1 / (60 + ranking.index(text) + 1) for ranking in (one, other)) for text in range(4)]
+    assert fuse(one, other) == sorted(range(4), key=lambda text: -shares[text])
+    assert fuse(one) == one
+    assert fuse([0, 1, 2], [1, 2, 0]) == [1, 0, 2]  # their places add up to 3, 4 and 5
+    assert fuse([0, 1, 2], [2, 1, 0], k=0)[-1] == 1  # two second places are worth no more than a first one and a third
+    for rankings in ([], [[0, 1], [0, 2]], [[0, 0]]):
+        with pytest.raises(ValueError, match="each with every text once"):
+            fuse(*rankings)
+
+
+def test_settings_at_the_edge_of_the_possible_are_taken():
+    BM25(WORDS, k1=0, b=0), BM25(WORDS, b=1)
+    with pytest.raises(ValueError, match=r"b=-0\.1"):
+        BM25(WORDS, b=-0.1)

@@ -1,10 +1,12 @@
 """Quiz questions come back: soon when they were missed, later and later when they are known."""
 
+import csv
 import datetime
 import json
 from datetime import timedelta
 
 import pytest
+from bs4 import BeautifulSoup
 
 from llmcourse import cli
 from llmcourse.exercises import reviewing
@@ -56,21 +58,50 @@ def test_a_damaged_record_starts_anew():
     assert reviewing.due(NOW, 1) == reviewing.cards()[:1]
 
 
-def test_the_deck_for_anki_has_a_line_for_each_question_and_shows_html_as_text():
-    lines = reviewing.anki(reviewing.cards()).splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith("#")]
-    assert len(rows) == len(reviewing.cards())
-    assert {len(row) for row in rows} == {4}
-    assert all(
-        card.right["text"].split()[0] in row[2]
-        for card, row in zip(reviewing.cards(), rows, strict=True)
-        if "<" not in card.right["text"]
-    )
-    card = reviewing.Card(
-        "x", "Is <b> a tag?", ({"text": "yes", "why": "a < b", "right": True}, {"text": "no", "why": ""})
-    )
-    (row,) = [line for line in reviewing.anki([card]).splitlines() if not line.startswith("#")]
-    assert "Is &lt;b&gt; a tag?" in row and "a &lt; b" in row
+def imported(text: str) -> tuple[dict[str, str], list[list[str]]]:
+    """What Anki reads: the settings of the first lines, and the rows, whose fields may be quoted."""
+    lines = text.splitlines()
+    settings = dict(line[1:].split(":", 1) for line in lines if line.startswith("#"))
+    assert settings["separator"] == "tab" and settings["html"] == "true"
+    rows = [line for line in lines if not line.startswith("#")]
+    return settings, list(csv.reader(rows, delimiter="\t", quotechar='"', strict=True))
+
+
+def said(html: str) -> str:
+    return " ".join(BeautifulSoup(html, "html.parser").get_text(" ").split())
+
+
+def words(text: str) -> str:
+    return " ".join(text.replace("`", " ").split())
+
+
+def test_what_anki_imports_is_the_question_bank_again():
+    deck = reviewing.cards()
+    settings, rows = imported(reviewing.anki(deck))
+    assert settings["guid column"] == "1" and settings["tags column"] == "4" and settings["deck"] == "llmcourse"
+    for card, (guid, front, back, tag) in zip(deck, rows, strict=True):
+        assert (guid, tag) == (card.name, card.chapter)
+        options = [said(str(item)) for item in BeautifulSoup(front, "html.parser").find_all("li")]
+        assert sorted(options) == sorted(words(option["text"]) for option in card.options)
+        assert said(front.split("<ul>")[0]) == words(card.ask)
+        assert said(back) == words(f"{card.right['text']} {card.right['why']}")
+    assert len({row[0] for row in rows}) == len(deck)
+
+
+def test_the_deck_for_anki_shows_html_as_text_and_code_as_code():
+    options = ({"text": 'say "yes"', "why": "a < b", "right": True}, {"text": "no\tnever", "why": ""})
+    card = reviewing.Card("x", "Is `<b>` a tag?", options)
+    _, [(_, front, back, _)] = imported(reviewing.anki([card]))
+    assert "Is <code>&lt;b&gt;</code> a tag?" in front and "a &lt; b" in back
+    assert said(back) == 'say "yes" a < b' and "no never" in front
+
+
+def test_only_questions_that_were_put_off_and_are_due_again_are_waiting():
+    deck = reviewing.cards()
+    assert reviewing.waiting(NOW) == 0
+    reviewing.answer(deck[0], False, NOW)
+    again = reviewing.answer(deck[1], True, NOW)
+    assert reviewing.waiting(NOW) == 0 and reviewing.waiting(again + timedelta(days=1)) == 2
 
 
 def test_the_command_asks_says_why_and_stops_when_told(monkeypatch, capsys):

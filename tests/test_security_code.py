@@ -3,11 +3,13 @@
 import ast
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from llmcourse import pickles
 from llmcourse.pickles import instructions, listing, pickles_inside, read_report
 from llmcourse.safe_code import Snippet, judge, snippets, violations
 
@@ -146,6 +148,19 @@ def test_a_checkpoint_with_a_stowaway_is_noticed(tmp_path):
     torch.save({"a": torch.zeros(2), "b": Calling()}, tmp_path / "bad.pt")
     (content,) = pickles_inside(tmp_path / "bad.pt").values()
     assert read_report(content).unexpected() in (["builtins.exec"], ["__builtin__.exec"])
+
+
+def test_a_pickle_that_would_fill_the_memory_and_a_file_that_is_no_archive_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", bytes(pickles.LARGEST + 1))
+    assert (tmp_path / "bomb.pt").stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"bomb\.pt holds a pickle of 50,000,001 bytes; at most 50,000,000 are read"):
+        pickles_inside(tmp_path / "bomb.pt")
+    (tmp_path / "torn.pt").write_bytes((tmp_path / "bomb.pt").read_bytes()[:999])
+    with pytest.raises(
+        ValueError, match=r"torn\.pt is no whole zip archive .*; give a checkpoint that torch\.save wrote"
+    ):
+        pickles_inside(tmp_path / "torn.pt")
 
 
 def test_what_is_no_pickle_is_refused():

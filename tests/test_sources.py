@@ -4,9 +4,16 @@ import gzip
 import hashlib
 import http.server
 import io
+import random
+import re
+import socket
+import stat
 import tarfile
 import threading
+import tracemalloc
 import zipfile
+from contextlib import suppress
+from urllib import request
 
 import pytest
 
@@ -42,13 +49,18 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMCOURSE_HOME", str(tmp_path / "home"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sources, "PAUSE", 0.0)
 
 
 class Served:
-    """What a small server on this machine answers: `files` by path, and how often each was asked for."""
+    """What a small server on this machine answers: `files` by path, and how often each was asked for.
+
+    cuts: how many answers break off before the next one is whole; -1 is all. silent: how many end before they begin.
+    says: the length that is announced, in place of the true one; None announces nothing. moved: where else to look.
+    """
 
     def __init__(self):
-        self.files, self.asked, self.cut, self.moved = {}, [], set(), {}
+        self.files, self.asked, self.cuts, self.silent, self.says, self.moved = {}, [], {}, {}, {}, {}
         served = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -59,11 +71,17 @@ class Served:
                     self.send_header("Location", served.moved[self.path])
                     self.end_headers()
                     return
+                if served.silent.get(self.path):
+                    served.silent[self.path] -= 1
+                    return
                 content = served.files.get(self.path)
                 self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
+                if (length := served.says.get(self.path, len(content or b""))) is not None:
+                    self.send_header("Content-Length", str(length))
                 self.end_headers()
-                self.wfile.write((content or b"")[: -3 if self.path in served.cut else None])
+                cut = served.cuts.get(self.path, 0)
+                served.cuts[self.path] = cut - (cut > 0)
+                self.wfile.write((content or b"")[: -3 if cut else None])
 
             def log_message(self, *arguments):
                 pass
@@ -163,21 +181,60 @@ def test_the_first_download_is_remembered_and_another_one_later_refused(served):
 
 
 def test_a_download_that_breaks_off_leaves_nothing(served, without_shape_checks):
-    served.files["/a.txt"], served.cut = b"0123456789", {"/a.txt"}
+    served.files["/a.txt"], served.cuts = b"0123456789", {"/a.txt": -1}
     with pytest.raises((OSError, sources.HTTPException)):
         fetch(f"{served.address}/a.txt")
     assert downloads() == []
+    assert len(served.asked) == 3
     assert load_parallel("small", known=entry(served, "a.txt", "a.txt")).name == "lojic"
-    served.cut = set()
+    served.cuts = {}
     assert fetch(f"{served.address}/a.txt").read_bytes() == b"0123456789"
 
 
-def test_a_file_that_is_too_large_is_refused(served, monkeypatch):
+@pytest.mark.parametrize("fault", ["cuts", "silent"])
+def test_a_connection_that_is_cut_twice_is_tried_a_third_time_and_what_comes_is_whole(served, fault):
+    served.files["/a.txt"] = content = bytes(range(256)) * 400
+    getattr(served, fault)["/a.txt"] = 2
+    assert fetch(f"{served.address}/a.txt", hashlib.sha256(content).hexdigest()).read_bytes() == content
+    assert len(served.asked) == 3
+
+
+def test_a_host_that_is_not_there_is_asked_once_so_that_offline_is_quick(served, monkeypatch):
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: pytest.fail("it was asked again"))
+    with pytest.raises(OSError, match="404"):
+        fetch(f"{served.address}/nothing.txt")
+    assert len(served.asked) == 1
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(OSError, match="refused"):
+        fetch(f"http://127.0.0.1:{port}/a.txt")
+
+
+@pytest.mark.parametrize("says", [10, 3, None, 500_000_000_000])
+def test_a_file_that_is_too_large_is_refused_whatever_it_says_of_its_size(served, monkeypatch, says):
     monkeypatch.setattr(sources, "LARGEST", 5)
-    served.files["/a.txt"] = b"0123456789"
+    served.files["/a.txt"], served.says["/a.txt"] = b"0123456789", says
+    if says == 3:  # no more than was announced is read
+        assert fetch(f"{served.address}/a.txt").read_bytes() == b"012"
+        return
     with pytest.raises(ValueError, match="larger than 5 bytes"):
         fetch(f"{served.address}/a.txt")
     assert downloads() == []
+
+
+@pytest.mark.parametrize("says", [10, None])
+@pytest.mark.parametrize("size", [9, 11])
+def test_a_file_of_another_size_is_refused_and_not_kept(served, says, size):
+    served.files["/a.txt"], served.says["/a.txt"] = b"0123456789", says
+    with pytest.raises(ValueError, match=rf"a\.txt has 10 bytes, not {size}: it is not used"):
+        fetch(f"{served.address}/a.txt", size=size)
+    assert downloads() == []
+    assert fetch(f"{served.address}/a.txt", size=10).read_bytes() == b"0123456789"
+
+
+def test_a_length_that_is_no_number_is_passed_over(served):
+    served.files["/a.txt"], served.says["/a.txt"] = b"0123456789", "many"
+    assert fetch(f"{served.address}/a.txt").read_bytes() == b"0123456789"
 
 
 @pytest.mark.parametrize("address", ["http://example.org/a.txt", "ftp://example.org/a", "file:///etc/hosts", "a.txt"])
@@ -190,6 +247,27 @@ def test_a_redirection_may_not_leave_https(served):
     served.moved["/a.txt"] = "http://example.org/a.txt"
     with pytest.raises(ValueError, match=r"http://example\.org/a\.txt is no https address"):
         fetch(f"{served.address}/a.txt")
+    asked = request.Request("https://example.org/a.txt")
+    with pytest.raises(ValueError, match=r"http://example\.org/b\.txt is no https address"):
+        sources._Redirects().redirect_request(asked, None, 302, "", {}, "http://example.org/b.txt")
+
+
+@pytest.mark.parametrize("elsewhere", ["https://example.org/a.txt", "http://localhost:{port}/b.txt"])
+def test_a_redirection_may_not_lead_to_another_host(served, elsewhere):
+    served.files["/b.txt"] = b"theirs"
+    served.moved["/a.txt"] = elsewhere.format(port=served.server.server_port)
+    with pytest.raises(ValueError, match=rf"another host, {re.escape(served.moved['/a.txt'])}: it is not used"):
+        fetch(f"{served.address}/a.txt", hashlib.sha256(b"theirs").hexdigest())
+    assert served.asked == ["/a.txt"]
+    assert downloads() == []
+
+
+def test_a_redirection_on_the_same_host_is_followed_and_one_in_a_circle_ends(served):
+    served.files["/b.txt"] = b"moved"
+    served.moved |= {"/a.txt": "/b.txt", "/round.txt": "/round.txt"}
+    assert fetch(f"{served.address}/a.txt").read_bytes() == b"moved"
+    with pytest.raises(OSError, match="redirect"):
+        fetch(f"{served.address}/round.txt")
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "C:/evil.txt", "..\\evil.txt"])
@@ -205,11 +283,90 @@ def test_an_archive_whose_members_escape_is_refused(tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.tar.gz", "t.zip"]
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+KINDS = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_with_links_or_devices_is_refused(tmp_path, kind):
     (tmp_path / "t.tar.gz").write_bytes(tarred(("good.txt", "fine", tarfile.REGTYPE), ("odd", "", kind)))
-    with pytest.raises(ValueError, match="'odd', which is no plain file"):
+    with pytest.raises(ValueError, match=r"t\.tar\.gz holds 'odd', which is no plain file"):
         text_of(tmp_path / "t.tar.gz", "good.txt")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+def test_a_zip_archive_with_links_or_devices_is_refused(tmp_path, kind):
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("good.txt", "fine")
+        odd = zipfile.ZipInfo("odd")
+        odd.create_system, odd.external_attr = 3, (kind | 0o777) << 16
+        archive.writestr(odd, "/etc/passwd")
+    with pytest.raises(ValueError, match=r"t\.zip holds 'odd', which is no plain file"):
+        text_of(tmp_path / "t.zip", "good.txt")
+
+
+@pytest.mark.parametrize("name", ["t.zip", "t.tar.gz", "t.txt.gz"])
+def test_an_archive_that_unpacks_to_more_than_anyone_needs_is_refused_before_it_fills_the_memory(
+    tmp_path, monkeypatch, name
+):
+    bomb = "0" * 10_000_000
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("deep/a.txt", bomb)
+    (tmp_path / "t.tar.gz").write_bytes(
+        tarred(("small.txt", "x", tarfile.REGTYPE), ("deep/a.txt", bomb, tarfile.REGTYPE))
+    )
+    (tmp_path / "t.txt.gz").write_bytes(gzip.compress(bomb.encode()))
+    monkeypatch.setattr(sources, "LARGEST", 1_000_000)
+    assert (tmp_path / name).stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"what is packed in .*{re.escape(name)} is larger than 1,000,000 bytes"):
+        text_of(tmp_path / name, "deep/a.txt" if name != "t.tar.gz" else "small.txt")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000, "it was unpacked all the same"
+
+
+def test_a_folder_is_no_member_and_a_locked_archive_says_so(tmp_path):
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.mkdir("folder")
+        archive.writestr("a.txt", "fine")
+    (tmp_path / "t.tar.gz").write_bytes(tarred(("folder", "", tarfile.DIRTYPE)))
+    for name, member in (("t.zip", "folder/"), ("t.tar.gz", "folder")):
+        with pytest.raises(ValueError, match=rf"{name} holds no '{member}'"):
+            text_of(tmp_path / name, member)
+    content = bytearray((tmp_path / "t.zip").read_bytes())
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 8] |= 1  # the mark of an encrypted member
+    (tmp_path / "t.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"is a damaged archive .*encrypted"):
+        text_of(tmp_path / "t.zip", "a.txt")
+
+
+@pytest.mark.parametrize("name", ["t.zip", "t.tar.gz", "t.gz", "t.tar"])
+def test_an_archive_with_any_byte_changed_gives_a_text_or_an_error_that_names_it(tmp_path, name):
+    text = "".join(random.Random(0).choices("abcdefgh \n", k=600))
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", text)
+    packed = tarred(("a.txt", text, tarfile.REGTYPE))
+    whole = {
+        "t.zip": file.getvalue(),
+        "t.tar.gz": packed,
+        "t.gz": gzip.compress(text.encode()),
+        "t.tar": gzip.decompress(packed),
+    }
+    content, draw, refused = whole[name], random.Random(name), 0
+    for _ in range(150):
+        at, changed = draw.randrange(min(len(content), 1500)), bytearray(content)
+        changed[at] ^= 1 << draw.randrange(8)
+        (tmp_path / name).write_bytes(changed)
+        with suppress(ValueError):
+            found = text_of(tmp_path / name, "a.txt")
+            assert found == text or name == "t.tar", f"byte {at} changed the text, and nothing noticed"
+            continue
+        with pytest.raises(ValueError, match=rf"^(.*{re.escape(name)}|a\.txt is not UTF-8).*$"):
+            text_of(tmp_path / name, "a.txt")
+        refused += 1
+    assert refused > 50
 
 
 @pytest.mark.parametrize("name", ["t.zip", "t.tar.gz", "t.gz"])

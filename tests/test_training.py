@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -129,9 +130,10 @@ def test_the_readers_error_closes_the_progress_bar():
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, change):
     config = TrainConfig(steps=12, checkpoint=tmp_path / "checkpoint.safetensors", checkpoint_every=2)
     run(small_gpt(), config, 3)
-    with pytest.raises(
-        ValueError, match=rf"checkpoint\.safetensors was saved with other settings \({next(iter(change))}\)"
-    ):
+    name, value = next(iter(change.items()))
+    was, now = (re.escape(repr(list(one) if isinstance(one, tuple) else one)) for one in (getattr(config, name), value))
+    words = rf"checkpoint\.safetensors was saved with other settings \({name} {was}, not {now}\); use them again"
+    with pytest.raises(ValueError, match=words):
         run(small_gpt(), replace(config, **change))
 
 
@@ -146,8 +148,12 @@ def test_how_often_it_is_saved_may_change(tmp_path):
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     config = TrainConfig(steps=4, checkpoint=tmp_path / "checkpoint.safetensors", checkpoint_every=2)
     run(small_gpt(), config, 2)
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(ValueError, match=r"model\.n_layers 2, not 1"):
         run(small_gpt(n_layers=1), config)
+    torch.manual_seed(0)
+    heads = TransformerConfig(n_vocab=11, context=8, d_model=16, n_heads=4, dropout=0.2)
+    with pytest.raises(ValueError, match=r"model\.n_heads 2, not 4"):  # no shape tells
+        run(GPT(heads), config)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -161,7 +167,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
             run(small_gpt(), config)
     save_model(small_gpt(), tmp_path)
     path.write_bytes((tmp_path / "model.safetensors").read_bytes())  # whole, but no checkpoint
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="holds tensors but no training"):
         run(small_gpt(), config)
 
 

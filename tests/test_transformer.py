@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from llmcourse.attention import causal_mask
 from llmcourse.transformer import (
@@ -15,6 +16,8 @@ from llmcourse.transformer import (
     TransformerConfig,
     alibi_bias,
     alibi_slopes,
+    check_tokens,
+    initialise,
     new_norm,
     sinusoidal_positions,
 )
@@ -237,3 +240,44 @@ def test_a_config_cannot_be_changed():
     config = TransformerConfig(n_vocab=5)
     with pytest.raises(AttributeError):
         config.d_model = 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "of_embedding"),
+    [({}, None), ({"tied": True}, 0.02), ({"tied": False}, 1.0), ({"tied": False, "scaled_embedding": True}, 1 / 8)],
+)
+def test_weights_begin_with_the_spread_that_keeps_the_stream_near_1(settings, of_embedding):
+    torch.manual_seed(0)
+    config = TransformerConfig(n_vocab=4000, context=8, d_model=64, n_heads=2, n_layers=9, **settings)
+    of_embedding = (0.02 if config.tied else 1.0) if of_embedding is None else of_embedding
+    embedding, block = TokenEmbedding(config), TransformerBlock(config)
+    initialise(nn.ModuleList([embedding, block]), config)
+
+    def spread(weight):
+        return pytest.approx(weight.std().item(), rel=0.05)
+
+    assert of_embedding == spread(embedding.tokens.weight)
+    assert spread(block.attention.query.weight) == 1 / 8
+    # Two sub-layers in each of nine blocks add to the stream.
+    assert 1 / 8 / math.sqrt(18) == spread(block.attention.out.weight)
+    contract = block.feed_forward.contract
+    assert 1 / math.sqrt(contract.in_features * 18) == spread(contract.weight)
+    assert not contract.bias.any()
+
+
+def test_after_a_norm_no_sub_layer_begins_small():
+    torch.manual_seed(0)
+    config = TransformerConfig(n_vocab=9, context=8, d_model=64, n_heads=2, n_layers=9, norm_place="post")
+    block = TransformerBlock(config)
+    initialise(block, config)
+    assert block.attention.out.weight.std().item() == pytest.approx(1 / 8, rel=0.05)
+
+
+def test_tokens_that_the_model_does_not_know_are_refused_by_name():
+    check_tokens(torch.tensor([[0, 8]]), 9), check_tokens(torch.zeros(1, 0, dtype=torch.long), 9)
+    for tokens, words in (
+        ([[0, 9]], "tokens run from 0 to 9, but this model knows 0 to 8"),
+        ([[-1, 0]], "from -1 to 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_tokens(torch.tensor(tokens), 9)

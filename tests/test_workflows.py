@@ -2,10 +2,12 @@
 
 import itertools
 import re
+import tomllib
 
 import pytest
 import yaml
 
+from tests import hashes
 from tests.browsing import ROOT
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -14,6 +16,14 @@ WIDER = {"deploy": {"pages": "write", "id-token": "write"}, "release": {"content
 LONGEST = 60  # minutes
 PINNED = r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
 SPOKEN = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")  # ${{ ... }}
+
+
+# What is published is built from these files. requirements.txt does not name what builds a package, which pip brings along, and
+# what torch asks for beside a GPU, which not every machine has.
+HASHED, LISTED = "requirements-publish.txt", "requirements.txt"
+LINE = re.compile(r"([\w.-]+)==([\w.]+) --hash=sha256:[0-9a-f]{64}")
+UNLISTED = re.compile(r"build|pyproject-hooks|setuptools|wheel|triton|(cuda|nvidia)-.+")
+INSTALLS = f"-m pip install --require-hashes --only-binary :all: --requirement {HASHED}"
 
 
 def workflow(path) -> dict:
@@ -118,3 +128,56 @@ def test_the_audit_runs_by_the_calendar_and_blocks_nothing():
     assert audit["continue-on-error"] is True and "schedule" in audit["if"]
     (file,) = [path for path in FILES if path.stem == "check"]
     assert workflow(file)[True]["schedule"]  # YAML reads the key `on` as true
+
+
+def pinned(name: str) -> dict[str, str]:
+    """The versions that a file of requirements asks for."""
+    found = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in found}
+
+
+def test_every_file_that_what_is_published_is_built_from_has_a_hash_and_the_tested_version():
+    text = (ROOT / HASHED).read_text(encoding="utf-8")
+    assert text.startswith(hashes.HEAD) and "://" not in text
+    lines = text.removeprefix(hashes.HEAD).splitlines()
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
+    published, tested = pinned(HASHED), pinned(LISTED)
+    assert len(published) == len(lines) > 90
+    assert {name for name in published if published[name] != tested.get(name) and not UNLISTED.fullmatch(name)} == set()
+
+
+def test_the_hashed_files_are_all_that_the_package_and_the_book_ask_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["book"], "build", "setuptools"]
+    assert {re.match(r"[\w.-]+", one)[0].lower() for one in asked} - set(pinned(HASHED)) == set()
+
+
+def test_what_is_published_is_built_from_hashed_files_alone():
+    publishing = {name: job for file, name, job in jobs() if file == "publish" and name in ("book", "package")}
+    assert len(publishing) == 2
+    for job in publishing.values():
+        assert job["runs-on"] == "ubuntu-latest"
+        assert [step["with"]["python-version"] for step in job["steps"] if "setup-python@" in step.get("uses", "")] == [
+            "3.11"
+        ]
+        commands = [step.get("run", "") for step in job["steps"]]
+        installs = [command for command in commands if re.search(r"\bpip\b", command)]
+        assert installs[0].endswith(INSTALLS)
+        assert all("--no-index --no-deps --no-build-isolation" in command for command in installs[1:])
+        if asks := [place for place, command in enumerate(commands) if command.startswith("make ")]:
+            # make finds its environment complete, and installs nothing
+            assert any(command.startswith("touch .venv/.installed") for command in commands[: asks[0]])
+        assert all("--no-isolation" in command for command in commands if "-m build" in command)
+    assert any("-m build" in step.get("run", "") for step in publishing["package"]["steps"])
+
+
+def test_the_hash_of_a_local_build_is_refused():
+    def item(version: str, **found) -> dict:
+        return {"metadata": {"name": "torch", "version": version}, "download_info": found}
+
+    good = item("2.13.0", archive_info={"hashes": {"sha256": "0" * 64}})
+    assert LINE.fullmatch(hashes.line(good))
+    assert hashes.lines({"install": [good, good]}, leave_out="torch") == hashes.HEAD
+    for local in (item("2.13.0+cpu", archive_info={"hashes": {"sha256": "0" * 64}}), item("2.13.0", dir_info={})):
+        with pytest.raises(ValueError, match=r"torch 2\.13\.0\S* is a local build; unset"):
+            hashes.line(local)

@@ -3,7 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -11,11 +12,24 @@ BUDGET = 120  # seconds that a notebook may use, of a machine like the one on wh
 WRITTEN_AT = 0.35  # seconds that `products` may take before a machine counts as slower; 0.26 were measured there
 
 
+class Spent(NamedTuple):
+    """What some work took, in seconds."""
+
+    processor: float  # on all cores together
+    wall: float
+
+
+def spent_by(work: Callable[[], object]) -> Spent:
+    """What some work takes, the programs that it starts and waits for included."""
+    processor, children, wall = time.process_time(), seconds_of_children(), time.perf_counter()
+    work()
+    spent = time.process_time() - processor + seconds_of_children() - children
+    return Spent(spent, time.perf_counter() - wall)
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     """The processor time that some work takes."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    return spent_by(work).processor
 
 
 def seconds_of_children() -> float:
@@ -36,7 +50,26 @@ def pace() -> float:
     return max(1.0, statistics.median(seconds_of(products) for _ in range(3)) / WRITTEN_AT)
 
 
+def take_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Spent]]:
+    """Every work once a round, in order: what slows the machine for a while slows all of them.
+
+    The first call of each is not counted: it pays for what later ones reuse.
+    """
+    for work in works.values():
+        work()
+    spent: dict[str, list[Spent]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            spent[name].append(spent_by(work))
+    return spent
+
+
+def ratios(theirs: list[Spent], ours: list[Spent]) -> list[float]:
+    """How many times faster ours was, round by round, in processor time."""
+    return [one.processor / other.processor for one, other in zip(theirs, ours, strict=True)]
+
+
 def speed_ratio(theirs: Callable[[], object], ours: Callable[[], object], rounds: int = 7) -> float:
     """How many times faster ours is: the median of the ratios of processor time over interleaved rounds."""
-    seconds_of(theirs), seconds_of(ours)  # the first call of each pays for what later ones reuse
-    return statistics.median(seconds_of(theirs) / seconds_of(ours) for _ in range(rounds))
+    spent = take_turns({"theirs": theirs, "ours": ours}, rounds)
+    return statistics.median(ratios(spent["theirs"], spent["ours"]))

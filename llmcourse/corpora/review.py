@@ -39,6 +39,7 @@ class Review:
 
     @property
     def text(self) -> str:
+        """The words, with a space between them."""
         return " ".join(self.words)
 
 

@@ -26,12 +26,14 @@ import dis
 import importlib
 import inspect
 import io
+import math
 import pkgutil
 import re
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -39,7 +41,7 @@ import torch
 from llmcourse.display import Html, Source, escape
 from llmcourse.exercises import progress
 from llmcourse.exercises.comparing import describe, difference, same
-from llmcourse.exercises.limits import TimeUp, run_limited
+from llmcourse.exercises.limits import Names, TimeUp, run_limited
 
 MARKS = {"correct": "\u2713", "wrong": "\u2717", "open": "\u25cb"}
 
@@ -62,6 +64,11 @@ class Raised:
 
     kind: str
     message: str
+
+
+CHANGED_INPUT = Raised(
+    "changed input", "your code changes the arguments that it is given; work on a copy (x = x.clone())"
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class Exercise:
     seconds: ClassVar[float] = 4.0  # how long the answer may compute
     tolerance: ClassVar[float] = 1e-5  # relative, and absolute for numbers near 0
     praise: ClassVar[str] = "correct."
+    one_set: ClassVar[str] = ""  # why the probes are one set, of which none need be necessary by itself
     solution: ClassVar[Callable]
     mistakes: ClassVar[dict[str, Mistake]]
 
@@ -136,15 +144,16 @@ class Exercise:
             expected, observed = _observe(cls, cls.solution, probe), _observe(cls, answer, probe)
             if same(observed, expected, cls.tolerance):
                 continue
-            if not probe and isinstance(
-                observed, int | float
-            ):  # a prediction: to say what was expected would give it away
+            # A prediction: to say what was expected would give it away.
+            if not probe and isinstance(observed, Real | type(expected)) and observed == observed:  # NaN is not
                 raise Wrong(f"that is not it. {cls.__name__}.hint() helps.")
             arguments = describe(probe, list(inspect.signature(cls.solution).parameters))
             called = f"called with {arguments}, " if probe else ""
+            if observed is CHANGED_INPUT:
+                raise Wrong(called + observed.message)
             if isinstance(observed, Raised) and not isinstance(expected, Raised):
                 raise Wrong(f"{called}your code raised {observed.kind}: {observed.message}")
-            raise Wrong(called + difference(observed, expected))
+            raise Wrong(called + difference(observed, expected, cls.tolerance))
 
     @classmethod
     def check(cls, answer: Any = None) -> Feedback:
@@ -223,7 +232,7 @@ def _compare(cls: type[Exercise], answer: Any) -> Feedback:
     if not callable(answer) and cls.probes(seed=0)[0]:
         kind = f"you passed a value of type {type(answer).__name__}"
         return say("wrong", f"{kind}; pass the function itself, without calling it: check({cls.solution.__name__})")
-    function = answer if callable(answer) else lambda: answer
+    function = Names().kept_by(answer) if callable(answer) else lambda: answer
     observed = [_observe(cls, function, probe) for probe in cls.probes(seed=0)]
     if all(outcome is ... or _is_stub(outcome) for outcome in observed):
         return say("open", f"not attempted yet. Stuck? {cls.__name__}.hint()")
@@ -232,9 +241,18 @@ def _compare(cls: type[Exercise], answer: Any) -> Feedback:
     except Wrong as wrong:
         name = _diagnose(cls, observed)
         return say("wrong", cls.mistakes[name].sentence if name else str(wrong), name)
-    except Exception as error:  # a property check that the answer broke by raising
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # a property check that the answer broke by raising
         return say("wrong", f"your code raised {type(error).__name__}: {error}{_line(error)}")
+    if any(
+        outcome is CHANGED_INPUT for outcome in observed
+    ):  # the results are right, and some caller is in for a surprise
+        return say("wrong", CHANGED_INPUT.message)
     return say("correct", cls.praise)
+
+
+def _plain(answer: Any) -> Any:
+    """A prediction as a plain number, also where it was computed with tensors or with numpy."""
+    return answer.item() if hasattr(answer, "item") and math.prod(getattr(answer, "shape", (0,))) == 1 else answer
 
 
 def _is_stub(outcome: Any) -> bool:
@@ -254,27 +272,22 @@ def _diagnose(cls: type[Exercise], observed: list) -> str | None:
     return None
 
 
-class _ChangedInput(Exception):
-    pass
-
-
 def _observe(cls: type[Exercise], answer: Callable, probe: tuple) -> Any:
     """What the exercise observes of one call, on a copy of the arguments; an exception is an observation too."""
     given = copy.deepcopy(probe)
     try:
         observed = cls.observe(answer, given)
         if not same(given, probe, 0.0):
-            raise _ChangedInput
-        return observed
-    except _ChangedInput:
-        return Raised(
-            "changed input", "your code changes the arguments that it is given; work on a copy (x = x.clone())"
-        )
+            return CHANGED_INPUT
+        return observed if probe else _plain(observed)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if not same(given, probe, 0.0):  # which is likely why
+            return CHANGED_INPUT
         return Raised(type(error).__name__, f"{error}{_line(error)}" if str(error) else "")
 
 
 def _line(error: BaseException) -> str:
     """Where in the learner's code an exception arose."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "llmcourse" not in frame.filename]
+    outer = traceback.extract_tb(error.__traceback__, limit=50)  # of a recursion that never ends, the beginning
+    frames = [frame for frame in outer if "llmcourse" not in frame.filename]
     return f" (line {frames[0].lineno}: {frames[0].line})" if frames and frames[0].line else ""

@@ -1,12 +1,13 @@
 """Exercises of chapter 7: hide words, count the loss where words were hidden, lay two sentences, and know the ceiling."""
 
+import copy
 import math
 import random
 
 import torch
 from torch.nn import functional as F
 
-from llmcourse.exercises import Exercise, mistake, solution
+from llmcourse.exercises import CHANGED_INPUT, Exercise, mistake, solution
 
 CHAPTER = 7
 MASK, SPECIAL, N_VOCAB = 3, (0, 1, 2, 3), 60  # of the rows that `HideWords` is given; 0 fills up
@@ -68,6 +69,7 @@ class HideWords(Exercise):
         "and -100 everywhere else. Draw anew at each call."
     )
     difficulty, minutes = 2, 15
+    seconds = 10.0  # time for a loop over every place
     hints = (
         "`torch.isin(tokens, torch.tensor(special))` says where no word stands.",
         "One draw decides what is chosen: `torch.rand(tokens.shape) < 0.15`. A second one decides its fate: below 0.8, "
@@ -85,12 +87,19 @@ class HideWords(Exercise):
     @classmethod
     def observe(cls, answer, probe):
         torch.manual_seed(probe[0])
-        tokens = torch.randint(len(SPECIAL), N_VOCAB, (1000, 128))
+        tokens = torch.randint(len(SPECIAL), N_VOCAB, (400, 128))
         tokens[:, 0], tokens[:, 60], tokens[:, 110], tokens[:, 111:] = 1, 2, 2, 0
-        answers = [answer(tokens.clone(), MASK, SPECIAL, N_VOCAB) for _ in range(2)]
+        given = tokens.clone()
+        answers = [answer(given, MASK, SPECIAL, N_VOCAB) for _ in range(2)]
+        if not torch.equal(given, tokens):
+            return CHANGED_INPUT
         if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in answers):
             raise ValueError("return a pair: (shown, targets)")
         shown, targets = answers[0]
+        for name, tensor in (("shown", shown), ("targets", targets)):
+            if (tensor.shape, tensor.dtype, tensor.device) != (tokens.shape, tokens.dtype, tokens.device):
+                found = f"shape {tuple(tensor.shape)}, dtype {tensor.dtype}, device {tensor.device}"
+                raise ValueError(f"{name} needs the shape, dtype and device of tokens; it has {found}")
         chosen, is_special = targets != -100, torch.isin(tokens, torch.tensor(SPECIAL))
         words = chosen & ~is_special
         replaced = words & (shown != tokens) & (shown != MASK)
@@ -200,6 +209,11 @@ class MaskedLoss(Exercise):
         targets = torch.full((3, 7), -100)
         targets[0, 1], targets[0, 4], targets[0, 5], targets[2, 0] = 4, 0, 8, 3  # row 1 has none, row 2 has one
         return [(logits, targets), (logits[2:], targets[2:]), (logits[1:2], targets[1:2])]
+
+    @classmethod
+    def observe(cls, answer, probe):
+        loss = answer(*probe)
+        return torch.tensor(0.0) if isinstance(loss, int | float) and loss == 0 else loss  # "the loss is 0": so said
 
     @solution
     def masked_loss(logits, targets):
@@ -336,6 +350,7 @@ class NextSentence(Exercise):
         "`generator.choice(...)` and `generator.randrange(n)`."
     )
     difficulty, minutes = 2, 12
+    seconds = 8.0  # thousands of pairs are drawn
     hints = (
         "The first sentence needs a next one: draw its place from `randrange(len(document) - 1)`.",
         "For label 1, draw from the documents that are not the first one's.",
@@ -348,8 +363,10 @@ class NextSentence(Exercise):
 
     @classmethod
     def observe(cls, answer, probe):
-        generator = random.Random(probe[0])
-        pairs = [answer(DOCUMENTS, generator) for _ in range(4000)]
+        generator, given = random.Random(probe[0]), copy.deepcopy(DOCUMENTS)
+        pairs = [answer(given, generator) for _ in range(2000)]
+        if given != DOCUMENTS:
+            return CHANGED_INPUT
         if not all(isinstance(pair, tuple) and len(pair) == 3 for pair in pairs):
             raise ValueError("return three things: (first, second, label)")
         zeros = [(a, b) for a, b, label in pairs if label == 0]

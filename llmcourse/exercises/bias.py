@@ -66,7 +66,7 @@ class LogOddsScore(Exercise):
         generator = torch.Generator().manual_seed(seed)
         return [
             (2 * torch.randn(B, V, generator=generator), 2 * torch.randn(B, V, generator=generator) + 1, she, he)
-            for B, V, she, he in ((3, 6, 2, 4), (4, 9, 8, 0), (2, 5, 1, 3))
+            for B, V, she, he in ((3, 6, 2, 4), (4, 9, 8, 0))
         ]
 
     @solution
@@ -138,12 +138,8 @@ class CounterfactualTwin(Exercise):
         nouns, names = ["key", "bag"], {"anna": "tom", "maria": "omar"}
         texts = (
             "she said that he was late .",
-            "the nurse lost her key .",
-            "the pilot thanked her .",
             "we thanked her and took her bag",
             "tom lost his key and anna saw him .",
-            "omar called maria and she called him",
-            "it was late .",
             "we saw her",
         )
         return [(text.split(), nouns, names) for text in texts[seed % 2 :] + texts[: seed % 2]]
@@ -359,8 +355,8 @@ class FairnessConflict(Exercise):
     @classmethod
     def probes(cls, seed):
         draw = random.Random(seed)
-        drawn = [tuple(tuple(draw.randint(1, 60) for _ in range(4)) for _ in range(2)) for _ in range(3)]
-        return [drawn[0], ((40, 10, 10, 40), (16, 4, 4, 76)), *drawn[1:]]
+        drawn = [tuple(tuple(draw.randint(1, 60) for _ in range(4)) for _ in range(2)) for _ in range(1)]
+        return [drawn[0], ((40, 10, 10, 40), (16, 4, 4, 76))]
 
     @solution
     def gaps(a, b):

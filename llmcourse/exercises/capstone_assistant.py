@@ -78,9 +78,9 @@ class LanguageOf(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        texts = ["Who is the mayor of Tarn?", "塔恩的镇长是谁？", "What is the ferry of 布雷?", "Sorrow Bay的渡船是什么？",
-                 "Kalimodo的盟友是谁？", "Who is 塔恩的?", "Tarn 的 mayor 是?", "塔恩 has what as its mayor?", "Tell me the port of 萨菲.", "请告诉我Tarn的镇长。"]  # fmt: skip
-        return [(text,) for text in texts] + [(one.text,) for one in questions(fresh_base(seed), seed, 12)]
+        texts = ("Sorrow Bay的渡船是什么？", "Who is 塔恩的?", "Tarn 的 mayor 是?", "塔恩 has what as its mayor?",
+                 "请告诉我Tarn的镇长。")  # fmt: skip
+        return [(text,) for text in texts]
 
     @solution
     def language_of(question):

@@ -88,6 +88,7 @@ class PredictTheModel(Exercise):
         "model. It is judged on rows that you have not seen, and must agree with the model on at least 0.98 of them."
     )
     difficulty, minutes = 3, 45
+    one_set = "the share of all that is foretold is judged"
     hints = (
         "Which places of a row matter? In the picture of exchanged letters, look at what stands at the light places: compare "
         "these letters with the row's last letter and with the answer.",
@@ -239,6 +240,8 @@ class NameTheHeads(Exercise):
         heads = answer()
         if not isinstance(heads, Mapping) or not all(isinstance(chosen, list | tuple) for chosen in heads.values()):
             raise Wrong('name the heads of each layer in a list, such as {"blocks.0.attention": [0]}.')
+        # numpy's and torch's whole numbers as Python's
+        heads = {layer: [h.item() if hasattr(h, "item") else h for h in chosen] for layer, chosen in heads.items()}
         try:
             judgement = judge_heads(heads, released_model(), question_rows(N_ROWS, seed))
         except ValueError as error:

@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+LONGEST = 120  # characters of a value that are shown
+
 
 def same(a: Any, b: Any, tolerance: float) -> bool:
-    """Equal up to a relative tolerance (and the same absolute one), with the same types, shapes and dtypes.
+    """Equal up to a relative tolerance (and the same absolute one), with the same types, shapes, dtypes and devices.
 
     NaN equals NaN here: the question is whether two answers do the same, not whether they are right.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape or a.dtype != b.dtype:
+        if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
             return False
         if not (a.is_floating_point() and tolerance):
             return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else torch.equal(a, b)
@@ -31,11 +34,14 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)  # numpy's numbers and fractions are Real too
 
 
-def difference(observed: Any, expected: Any) -> str:
-    """What is wrong with a result, beginning with what matters most: its kind, its shape, its numbers."""
+def difference(observed: Any, expected: Any, tolerance: float = 1e-5) -> str:
+    """What is wrong with a result, beginning with what matters most: its kind, its shape, its numbers.
+
+    Of a result with several parts that are tensors or too long to be shown: the first part that is wrong.
+    """
     if observed is None:
         return "your code returned None. Is a `return` missing?"
     if isinstance(expected, Tensor):
@@ -45,10 +51,29 @@ def difference(observed: Any, expected: Any) -> str:
             f"your code returned a tensor; a plain number is expected: end with `.item()`. (Expected {expected:.4g}.)"
         )
     if _is_number(expected) and _is_number(observed):
-        return "your code returned NaN." if math.isnan(observed) else f"expected {expected:.6g}, got {observed:.6g}."
+        numbers = f"expected {float(expected):.6g}, got {float(observed):.6g}."
+        return "your code returned NaN." if math.isnan(observed) else numbers
+    place = _first_difference(observed, expected, tolerance)
+    if place is not None:
+        return f"at [{place!r}], " + difference(observed[place], expected[place], tolerance).replace("your code", "it")
     if type(observed) is not type(expected):
         return f"your code returned {_kind(observed)}; {_kind(expected)} is expected."
     return f"expected {_cut(expected)}, got {_cut(observed)}."
+
+
+def _first_difference(observed: Any, expected: Any, tolerance: float) -> Any:
+    """The key or place of the first part that differs, where two results have the same parts and are long."""
+    parts = expected.values() if isinstance(expected, dict) else expected if isinstance(expected, (list, tuple)) else ()
+    is_short = len(repr(expected)) <= LONGEST and not any(isinstance(part, Tensor) for part in parts)
+    if type(observed) is not type(expected) or is_short:
+        return None
+    if isinstance(expected, dict) and observed.keys() == expected.keys():
+        places = iter(expected)
+    elif isinstance(expected, (list, tuple)) and len(observed) == len(expected):
+        places = iter(range(len(expected)))
+    else:
+        return None
+    return next((place for place in places if not same(observed[place], expected[place], tolerance)), None)
 
 
 def _tensor_difference(observed: Any, expected: Tensor) -> str:
@@ -58,6 +83,10 @@ def _tensor_difference(observed: Any, expected: Tensor) -> str:
         return f"the result has shape {tuple(observed.shape)}; shape {tuple(expected.shape)} is expected."
     if observed.dtype != expected.dtype:
         return f"the result has dtype {observed.dtype}; {expected.dtype} is expected."
+    if observed.device != expected.device:
+        return (
+            f"the result lies on the device '{observed.device}'; '{expected.device}' is expected: use `.to(x.device)`."
+        )
     if observed.is_floating_point() and observed.isnan().any() and not expected.isnan().any():
         count = int(observed.isnan().sum())
         return f"the result holds NaN in {count} of {observed.numel()} places: a 0/0 or inf - inf happened on the way."
@@ -84,7 +113,7 @@ def _short(value: Any) -> str:
 
 def _cut(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def _kind(value: Any) -> str:

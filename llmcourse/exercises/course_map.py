@@ -1,9 +1,10 @@
 """The course on one page: every exercise by its chapter, coloured by what you have done."""
 
+import datetime
 import itertools
 
 from llmcourse.display import Html, escape
-from llmcourse.exercises import MARKS, Exercise, all_exercises, progress
+from llmcourse.exercises import MARKS, Exercise, all_exercises, progress, reviewing
 
 COLOURS = {"correct": "#1a7f37", "wrong": "#b35900", "open": "#6e7781"}  # borders: readable on light and dark
 
@@ -20,8 +21,29 @@ def by_chapter() -> list[tuple[str, list[type[Exercise]]]]:
     return [(chapter.replace("_", " "), list(exercises)) for chapter, exercises in groups]
 
 
+def upcoming() -> type[Exercise] | None:
+    """What to do next: the first exercise not solved behind the one that was solved last, else from the beginning.
+
+    So somebody who left a chapter out is led on, and comes back to it in the end. None when all is solved.
+    """
+    exercises, recorded = all_exercises(), progress.load()
+    days = [str(recorded.get(exercise.__name__, {}).get("solved") or "") for exercise in exercises]
+    last = max(range(len(days)), key=lambda place: (days[place], place)) if any(days) else -1
+    order = [*range(last + 1, len(days)), *range(last + 1)]
+    return next((exercises[place] for place in order if not days[place]), None)
+
+
+def next_step() -> str:
+    """One line for the learner: the next exercise, and how many quiz questions are due for review."""
+    exercise, waiting = upcoming(), reviewing.waiting(datetime.datetime.now(datetime.UTC))
+    chapter = exercise.__module__.rpartition(".")[2].replace("_", " ") if exercise else ""
+    first = f"Next: {exercise.__name__}, in {chapter}." if exercise else "Every exercise is solved."
+    questions = "1 quiz question is" if waiting == 1 else f"{waiting} quiz questions are"
+    return f"{first} {questions} due: python -m llmcourse review" if waiting else first
+
+
 def course_map() -> Html:
-    """Every exercise with its mark: solved, tried, or open."""
+    """Every exercise with its mark: solved, tried, or open, and what is next."""
     rows, lines, solved, total = [], [], 0, 0
     for chapter, exercises in by_chapter():
         states = [(exercise.__name__, state(exercise)) for exercise in exercises]
@@ -29,8 +51,8 @@ def course_map() -> Html:
         chips = " ".join(_chip(name, found) for name, found in states)
         rows.append(f"<p><strong>{escape(chapter)}</strong><br>{chips}</p>")
         lines.append(f"{chapter}: " + ", ".join(f"{MARKS[found]} {name}" for name, found in states))
-    summary = f"{solved} of {total} exercises solved"
-    html = f'<div class="llmcourse-map">{"".join(rows)}<p>{summary}</p></div>'
+    summary = f"{solved} of {total} exercises solved. {next_step()}"
+    html = f'<div class="llmcourse-map">{"".join(rows)}<p>{escape(summary)}</p></div>'
     return Html(html, "\n".join([*lines, summary]))
 
 

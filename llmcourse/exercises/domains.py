@@ -77,7 +77,7 @@ class RouteToOne(Exercise):
         generator = torch.Generator().manual_seed(seed)
         return [
             (torch.randn(T, E, generator=generator) - 1, torch.randn(T, E, 4, generator=generator))
-            for T, E in ((6, 3), (3, 3), (5, 4))
+            for T, E in ((6, 3), (3, 3))
         ]
 
     @solution
@@ -147,7 +147,7 @@ class KeepAllExpertsBusy(Exercise):
             scores[~counts, -1] += 6
             return scores.softmax(-1), counts
 
-        return [case(12, 3, 1.0), case(15, 4, 0.0), case(9, 2, 4.0)]
+        return [case(12, 3, 1.0), case(15, 4, 0.0)]
 
     @classmethod
     def observe(cls, answer, probe):
@@ -230,7 +230,7 @@ class MeanForgetting(Exercise):
                 for i in range(n)
             ]
 
-        return [(matrix(3),), (matrix(4),), (matrix(2),)]
+        return [(matrix(3),), (matrix(4),)]
 
     @solution
     def forgetting(losses):
@@ -296,7 +296,7 @@ class UnacceptableErrors(Exercise):
         cases += [case("clinic", True, False, 0.5), case("clinic", True, True, 0.99), case("clinic", True, False, 0.9)]
         cases += [case("ledger", k == 0, False, 0.97) for k in range(9 + generator.randrange(3))]
         generator.shuffle(cases)
-        return [(cases, "clinic"), (cases, "ledger"), (cases, "contract")]
+        return [(cases, "clinic"), (cases, "contract")]
 
     @solution
     def rate(cases, domain):

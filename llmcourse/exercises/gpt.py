@@ -72,8 +72,7 @@ class TextWindows(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        first, second = list(range(10 + seed, 17 + seed)), [30, 31, 32, 33]
-        return [([first, second], 3), ([second, first], 2), ([[7, 8, 9, 8, 7]], 4), ([[1, 2], first], 3), ([[5, 6]], 2)]
+        return [([[7, 8, 9, 8, 7]], 4), ([[1, 2], list(range(10 + seed, 17 + seed))], 3)]
 
     @solution
     def windows(documents, context):
@@ -125,6 +124,17 @@ class TextWindows(Exercise):
             (d[s : s + context], d[s + 1 : s + context + 1]) for d in documents for s in range(len(d) - context + 1)
         ]
 
+    @mistake(
+        "A text that is shorter than a window gives you one all the same, which is too short: no batch can be made of "
+        "windows of several lengths. Such a text gives none."
+    )
+    def short_texts_too(documents, context):
+        return [
+            (d[s : s + context], d[s + 1 : s + context + 1])
+            for d in documents
+            for s in range(max(len(d) - context, int(1 < len(d) < context)))
+        ]
+
     @mistake("You stop one window too early: the last token of each document is never predicted.")
     def one_window_too_few(documents, context):
         return [
@@ -160,8 +170,7 @@ class NextTokenDistribution(Exercise):
     def probes(cls, seed):
         logits = torch.tensor([0.2, 2.0, -1.0, 1.4, 0.9, -0.3]) + 0.01 * seed
         return [
-            (logits, 1.0, 6, 1.0), (logits, 0.5, 6, 1.0), (logits, 1.0, 3, 1.0), (logits, 1.0, 6, 0.7),
-            (logits, 2.0, 4, 0.8), (logits, 1.0, 6, 0.05), (logits, 0.0, 6, 1.0), (logits, 1.0, 2, 0.62),
+            (logits, 1.0, 6, 1.0), (logits, 1.0, 6, 0.7), (logits, 2.0, 4, 0.8), (logits, 0.0, 6, 1.0),
         ]  # fmt: skip
 
     @solution
@@ -292,9 +301,8 @@ class CachedSteps(Exercise):
     @classmethod
     def probes(cls, seed):
         generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(6, 4, generator=generator)
-        matrices = torch.randn(3, 4, 4, generator=generator)
-        return [(x, matrices, cuts) for cuts in ((6,), (1, 1, 1, 1, 1, 1), (3, 1, 2), (2, 4))]
+        draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+        return [(draw(sum(cuts), 4), draw(3, 4, 4), cuts) for cuts in ((3, 1, 2), (2, 3))]
 
     @classmethod
     def observe(cls, answer, probe):
@@ -422,7 +430,7 @@ class CountGPT2(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        return [(50_257, 1024, 768, 12), (50_257, 1024, 1600, 48), (100 + seed, 16, 8, 3)]
+        return [(50_257, 1024, 768, 12), (100 + seed, 16, 8, 3)]
 
     @solution
     def count(n_vocab, context, C, n_layers):

@@ -147,7 +147,6 @@ class ReadTheConfig(Exercise):
             ({"model_type": "bert"},),
             ({"model_type": "gpt2", "layer_norm_epsilon": 1e-6, "activation_function": "gelu"},),
             ({"model_type": "bert", "layer_norm_eps": 1e-5, "hidden_act": "gelu_new", "tie_word_embeddings": False},),
-            ({"model_type": "gpt2", "tie_word_embeddings": False},),
         ]
 
     @solution
@@ -215,7 +214,14 @@ class PadOnTheLeft(Exercise):
     @classmethod
     def probes(cls, seed):
         longer = [[7 + seed, 3, 0, 9, 2], [4, 0], [5], [0, 8, 6]]
-        return [([[5, 6, 7], [8]], 0), (longer, 0), ([[1, 2], [3, 4]], 9), ([[9, 1], [2, 9, 9, 3]], 9)]
+        return [(longer, 0), ([[9, 1], [2, 9, 9, 3]], 9)]
+
+    @classmethod
+    def observe(cls, answer, probe):
+        parts = answer(*probe)
+        if not isinstance(parts, tuple | list) or not all(isinstance(part, torch.Tensor) for part in parts):
+            return parts
+        return tuple(part.long() if part.dtype in (torch.int32, torch.int16, torch.int8) else part for part in parts)
 
     @solution
     def left_padded(rows, pad):
@@ -287,7 +293,7 @@ class CountTheBytes(Exercise):
     def probes(cls, seed):
         small = {"parameters": 10_000 + seed, "layers": 3, "heads": 8, "kv_heads": 2, "d_head": 16}
         large = {"parameters": 50_000 + seed, "layers": 6, "heads": 6, "kv_heads": 6, "d_head": 32}
-        return [(small, 50, 3, 4, False), (small, 20, 2, 2, True), (large, 128, 1, 2, False), (large, 7, 5, 4, True)]
+        return [(small, 50, 3, 4, False), (small, 20, 2, 2, True), (large, 128, 1, 2, False)]
 
     @solution
     def bytes_needed(model, length, batch, each, training):
@@ -363,7 +369,6 @@ class BrokenConditions(Exercise):
         needs = {"task": "embed", "language": "de", "length": 512, "commercial": False, "memory": 2 * (100 + seed), "each": 2,
                  "private": False}  # fmt: skip
         return [
-            (card, needs),
             (card, needs | {"task": "generate", "length": 513}),
             (card, needs | {"language": "fr", "commercial": True, "private": True}),
             (card, needs | {"memory": 2 * (100 + seed) - 1, "length": 100}),

@@ -61,7 +61,7 @@ class InductionScore(Exercise):
         generator = torch.Generator().manual_seed(seed)
         return [
             ((torch.randn(B, H, T, T, generator=generator) * 2).tril().softmax(-1), block)
-            for B, H, T, block in ((2, 3, 9, 4), (3, 3, 8, 3), (1, 2, 7, 2))
+            for B, H, T, block in ((2, 3, 9, 4), (3, 3, 8, 3))
         ]
 
     @solution
@@ -125,7 +125,7 @@ class SilenceHead(Exercise):
     @classmethod
     def probes(cls, seed):
         heads = torch.randn(3, 4, 5, 2, generator=torch.Generator().manual_seed(seed)) + 1.0
-        return [(heads, 0, "zero"), (heads, 2, "mean"), (heads[:1], 1, "mean"), (heads, 3, "zero")]
+        return [(heads, 0, "zero"), (heads, 2, "mean"), (heads[:1], 1, "mean")]
 
     @solution
     def silence(heads, number, how):
@@ -207,8 +207,6 @@ class PatchTheStream(Exercise):
         return [
             (_CLEAN, _CORRUPT, 0, 1),
             (_CLEAN, _CORRUPT, 1, 5),
-            (_CLEAN, _CORRUPT, 0, 5),
-            (_CLEAN, _CORRUPT, 0, 2),
             (*longer, 0, 5),
         ]
 
@@ -384,13 +382,18 @@ class ReadTheStream(Exercise):
     def probes(cls, seed):
         generator = torch.Generator().manual_seed(seed)
         found = []
-        for n_train, n_test, C, shift in ((40, 200, 6, 3.0), (30, 150, 12, -4.0), (25, 120, 8, 0.0)):
+        for n_train, n_test, C, shift in ((40, 200, 6, 3.0), (30, 150, 12, -4.0)):
             states = torch.randn(n_train + n_test, C, generator=generator)
             noise = torch.randn(n_train + n_test, generator=generator)
             labels = states[:, 0] + 0.7 * noise > 0.4  # more often False than True, and never sure
             states = states + shift
             found.append((states[:n_train], labels[:n_train], states[n_train:], labels[n_train:]))
         return found
+
+    @classmethod
+    def observe(cls, answer, probe):
+        share = answer(*probe)
+        return share.item() if isinstance(share, torch.Tensor) and share.numel() == 1 else share
 
     @solution
     def probe(train, train_labels, test, test_labels):

@@ -74,7 +74,6 @@ class LossMask(Exercise):
         return [
             ([("system", words[0][:2]), ("user", words[1]), ("assistant", words[2][:3])], roles, end),
             ([("user", words[0][:1]), ("assistant", words[1][:2]), ("user", words[2]), ("assistant", [])], roles, end),
-            ([("assistant", words[3]), ("user", words[4][:2])], roles, end),
         ]
 
     @solution

@@ -70,7 +70,7 @@ class Bigram(Exercise):
     def probes(cls, seed):
         generator = random.Random(seed)
         many = [[generator.randrange(5) for _ in range(generator.randrange(2, 7))] for _ in range(20)]
-        return [([[0, 1, 2], [2, 1, 0, 1]], 4, 1.0), (many, 6, 0.5), ([[1, 1, 1, 0]], 3, 0.1)]
+        return [([[0, 1, 2], [2, 1, 0, 1]], 4, 1.0), (many, 6, 0.5)]
 
     @solution
     def bigram(sentences, n_vocab, k):
@@ -152,7 +152,7 @@ class Perplexity(Exercise):
         targets = torch.randint(7, (3, 5), generator=generator)
         padded = targets.clone()
         padded[0, 2:], padded[2, 4:] = -100, -100
-        return [(logits, targets), (logits, padded), (torch.zeros(1, 4, 6), torch.tensor([[1, 2, -100, -100]]))]
+        return [(logits, padded), (torch.zeros(1, 4, 6), torch.tensor([[1, 2, -100, -100]]))]
 
     @solution
     def perplexity(logits, targets):
@@ -219,11 +219,9 @@ class SentenceProbability(Exercise):
     @classmethod
     def probes(cls, seed):
         sentences = (
-            "the cat sleeps",
             "the old cat sleeps",
             "the trees waits",
             "the red dog waits",
-            "the old trees sleeps",
         )
         return [(sentence.split(),) for sentence in sentences]
 
@@ -277,6 +275,7 @@ class Shortcut(Exercise):
         "to yourself why a model that scores 100 % on this test may have understood nothing."
     )
     difficulty, minutes = 1, 8
+    one_set = "the share of all that is guessed right is judged"
     hints = (
         "Without a phrase in front, where does the subject always stand?",
         "Find the first noun. `next(word for word in words if ...)` gives the first word that fits.",

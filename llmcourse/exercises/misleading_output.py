@@ -207,8 +207,7 @@ class ChooseTemperature(Exercise):
             return Answered(logits, torch.multinomial(p, 1, generator=generator)[:, 0])
 
         return [
-            (answers(0.55), answers(first), answers(second), temperatures)
-            for first, second in ((2.2, 1.3), (1.4, 2.6), (2.9, 1.8))
+            (answers(0.55), answers(first), answers(second), temperatures) for first, second in ((2.2, 1.3), (1.4, 2.6))
         ]
 
     @solution
@@ -271,7 +270,7 @@ class AnswerTheSurest(Exercise):
     def probes(cls, seed):
         draw = random.Random(seed)
         probes = []
-        for n, coverage in ((8, 0.4), (9, 0.55), (8, 1.0), (10, 0.01), (9, 0.75)):
+        for n, coverage in ((8, 0.4), (8, 1.0), (10, 0.01)):
             confidence = draw.sample(range(1, 100), n)
             right = [draw.random() * 100 < 0.25 * value + 35 for value in confidence]
             right[confidence.index(max(confidence))] = False
@@ -343,8 +342,8 @@ class JudgeClaim(Exercise):
             (cleo, "city", "oslo"), (cleo, "city", "turin"), (cleo, "likes", "oslo"),
         ]  # fmt: skip
         claims = [
-            (ana, "city", "oslo"), (ana, "city", "lima"), (bo, "job", "nurse"), (bo, "thing", "kite"), (cleo, "city", "oslo"),
-            (cleo, "city", "turin"), (cleo, "job", "judge"), (bo, "likes", "lima"), (bo, "city", "oslo"), ("greta", "city", "oslo"), (ana, "job", "pilot"),
+            (ana, "city", "oslo"), (ana, "city", "lima"), (cleo, "city", "oslo"), (cleo, "city", "turin"),
+            (bo, "likes", "lima"),
         ]  # fmt: skip
         return [(claim, evidence) for claim in claims]
 
@@ -422,7 +421,7 @@ class WatermarkScore(Exercise):
     def probes(cls, seed):
         draw = random.Random(seed)
         probes = []
-        for n_vocab, share, length in ((5, 0.4, 10), (8, 0.375, 40), (20, 0.4, 50)):
+        for n_vocab, share, length in ((5, 0.4, 10), (8, 0.375, 40)):
             green = [set(draw.sample(range(n_vocab), round(share * n_vocab))) for _ in range(n_vocab)]
             tokens = [draw.randrange(n_vocab) for _ in range(length)]
             probes.append((tokens + tokens[: length // 2], green, share))

@@ -79,20 +79,13 @@ class BestSpan(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        made = [
+        return [
             ([0.0, 1.0, 5.0, 2.0, 0.0], [0.0, 4.0, 1.0, 3.0, 0.0], 5, 3),  # the best end lies before the best start
-            ([4.0, 0.0, 0.0, 0.0, 0.5, 0.0], [0.0, 1.0, 1.5, 0.0, 5.0, 0.2], 6, 3),  # the best pair is too long
+            ([4.0, 0.0, 0.0, 0.0, 0.4, 0.0], [0.0, 1.0, 1.5, 0.0, 5.0, 0.2], 6, 3),  # the best pair is too long
             ([1.0, 0.0, 2.0, 9.0, 9.0], [0.0, 1.0, 2.0, 9.0, 9.0], 3, 4),  # the question scores highest
             ([-1.0, -2.0, -4.0], [-5.0, -1.0, -2.0], 3, 2),
-            ([3.0, 2.9, 0.0, 0.0], [-9.0, -9.0, -9.0, 4.0], 4, 3),  # the second best start fits better
-            ([0.0, 0.0, 3.0, 0.0], [0.0, 2.0, 0.0, 0.0], 4, 1),
             ([2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 5.0], 4, 3),
         ]
-        generator = torch.Generator().manual_seed(seed)
-        for n_text, longest in ((8, 3), (12, 5)):
-            scores = torch.randn(2, 12, generator=generator)
-            made.append((scores[0].tolist(), scores[1].tolist(), n_text, longest))
-        return made
 
     @classmethod
     def observe(cls, answer, probe):
@@ -175,22 +168,15 @@ class AnswerF1(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        numbers = f"{seed + 3} old cats"
-        cases = [
+        return [
             ("The Cat!", ["cat"]),
-            ("theatre", ["atre", "stage"]),
             ("well-known man", ["wellknown man"]),
             ("cat cat", ["cat"]),
             ("the cat sleeps", ["dog", "a cat", "cat sleeps here now"]),
             ("", ["the"]),
             ("", ["cat"]),
-            ("cat", [""]),
-            ("old cat", ["old red cat"]),
             ("a-b c", ["ab c"]),
-            (numbers, [numbers.upper() + "."]),
-            ("b c", ["c d e", "b"]),
         ]
-        return cases
 
     @solution
     def answer_f1(guess, golds):
@@ -206,6 +192,13 @@ class AnswerF1(Exercise):
             return 2 * common / (len(mine) + len(right))
 
         return max(f1(gold) for gold in golds)
+
+    @mistake(
+        "You give 1 wherever a side has no word. Saying nothing is right only where nothing is the answer: 0 otherwise."
+    )
+    def empty_is_right(guess, golds):
+        sides = [(_clean(guess), _clean(gold)) for gold in golds]
+        return max(_f1(mine, right) if mine and right else 1.0 for mine, right in sides)
 
     @mistake(
         "You delete the letters of articles inside words too: theatre becomes atre. An article is a whole word, `\\b` on "
@@ -332,9 +325,7 @@ class Bm25Scores(Exercise):
         generator = torch.Generator().manual_seed(seed)
         random = [[f"w{int(i)}" for i in torch.randint(6, (n,), generator=generator)] for n in (3, 9, 5)]
         return [
-            (texts, ["cat"], 1.5, 0.75),
             (texts, ["the", "the", "dog", "zebra"], 1.2, 0.5),
-            (texts, ["trees", "near"], 2.0, 1.0),
             (random, ["w1", "w2", "w3"], 0.9, 0.4),
         ]
 
@@ -421,9 +412,7 @@ class SearchMeasures(Exercise):
     @classmethod
     def probes(cls, seed):
         made = [
-            ([[3, 1, 2], [1, 2, 3], [2, 3, 1], [1, 2, 3]], [{3}, {3}, {9}, {1, 2}], 2),
             ([[0, 1, 2, 3]], [{1, 3}], 1),
-            ([[5, 4], [4, 5]], [{7}, {4}], 2),
         ]
         generator = torch.Generator().manual_seed(seed)
         rankings = [torch.randperm(6, generator=generator).tolist() for _ in range(5)]
@@ -527,8 +516,6 @@ class FollowRelations(Exercise):
         return [
             (facts, "ana", ["friend", "city"]),
             (facts, "dario", ["friend", "city"]),
-            (facts, "boris", ["friend", "city"]),
-            (facts, "clara", ["friend", "friend", "city"]),
             (facts, "elif", ["city"]),
             (facts, "elif", []),
         ]

@@ -26,7 +26,7 @@ def quiz(chapter: str) -> Html:
     items, lines = [], []
     for number, question in enumerate(questions(chapter), start=1):
         options = "".join(_option(option) for option in question["option"])
-        items.append(f"<li>{_inline(question['ask'])}{options}</li>")
+        items.append(f"<li>{inline(question['ask'])}{options}</li>")
         lines.append(f"{number}. {question['ask']}")
         lines += [f"   ( ) {option['text']}" for option in question["option"]]
     return Html(f'<div class="llmcourse-quiz"><ol>{"".join(items)}</ol></div>', "\n".join(lines))
@@ -35,11 +35,11 @@ def quiz(chapter: str) -> Html:
 def _option(option: dict) -> str:
     verdict = "\u2713 Right." if option.get("right") else "\u2717 No."
     return (
-        f"<details><summary>{_inline(option['text'])}</summary>"
-        f"<p><strong>{verdict}</strong> {_inline(option['why'])}</p></details>"
+        f"<details><summary>{inline(option['text'])}</summary>"
+        f"<p><strong>{verdict}</strong> {inline(option['why'])}</p></details>"
     )
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Escape, then let `code` be code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

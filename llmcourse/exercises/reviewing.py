@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcourse.display import escape
 from llmcourse.exercises import all_exercises
-from llmcourse.exercises.quiz import questions
+from llmcourse.exercises.quiz import inline, questions
 from llmcourse.files import home, write_atomically
 
 
@@ -65,6 +64,12 @@ def load() -> dict[str, dict]:
     return recorded if isinstance(recorded, dict) else {}
 
 
+def waiting(now: datetime.datetime) -> int:
+    """How many questions that were answered before are due again. New ones do not count: nobody has put them off."""
+    recorded = load()
+    return sum(card.name in recorded and _when(recorded[card.name]) <= now for card in cards())
+
+
 def due(now: datetime.datetime, count: int = 10) -> list[Card]:
     """The questions to ask now: those that are due, the longest waiting first, and then new ones. At most `count`."""
     recorded = load()
@@ -99,8 +104,8 @@ def anki(deck: Sequence[Card]) -> str:
     """
     lines = ["#separator:tab", "#html:true", "#deck:llmcourse", "#guid column:1", "#tags column:4"]
     for card in deck:
-        options = "".join(f"<li>{escape(option['text'])}</li>" for option in card.shuffled(0))
-        front = f"{escape(card.ask)}<ul>{options}</ul>"
-        back = f"<b>{escape(card.right['text'])}</b><br>{escape(card.right['why'])}"
+        options = "".join(f"<li>{inline(option['text'])}</li>" for option in card.shuffled(0))
+        front = f"{inline(card.ask)}<ul>{options}</ul>"
+        back = f"<b>{inline(card.right['text'])}</b><br>{inline(card.right['why'])}"
         lines.append("\t".join([card.name, *(" ".join(part.split()) for part in (front, back)), card.chapter]))
     return "\n".join(lines) + "\n"

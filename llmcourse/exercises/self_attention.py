@@ -22,6 +22,7 @@ class StableSoftmax(Exercise):
         "and neither must you use torch's own `softmax`."
     )
     difficulty, minutes = 1, 8
+    tolerance = 1e-4  # x - logsumexp(x) is right too, and rounds at the size of the scores
     hints = (
         "exp(1000) is infinite, and infinite / infinite is NaN. Which number could you subtract from every score "
         "without changing the result?",
@@ -31,9 +32,8 @@ class StableSoftmax(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        a, b, c = _tensors(seed, (3, 5), (2, 3, 4), (4, 4))
-        far_apart = torch.tensor([[0.0, 1.0], [-2000.0, -2001.0]])
-        return [(a, 1), (a, 0), (b, -1), (b, 1), (c.t() * 1e4, 0), (far_apart, 1), (a - 500, 1), (torch.zeros(2, 3), 1)]
+        some, far_apart = _tensors(seed, (2, 3, 4), (4, 4))
+        return [(some, -1), (far_apart.t() * 1e4, 0)]
 
     @solution
     def softmax(x, dim):
@@ -106,20 +106,17 @@ class Attention(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        # Widths are never 64 nor the model's, T differs from S, some scores are extreme, one input is a view, and a
-        # square one comes last: each of these hides some mistake when left out.
+        # Widths are never 64 nor the model's, T differs from S, a batch has a mask for each row, some scores are extreme,
+        # one input is a view, and a square one comes last: each of these hides some mistake when left out.
         q, k, v, large, square = _tensors(seed, (2, 3, 4, 6), (2, 3, 5, 6), (2, 3, 5, 7), (3, 6), (6, 6))
         mask = torch.tensor([[1, 1, 0, 0, 1], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [1, 0, 1, 1, 0]], dtype=torch.bool)
         per_batch = mask.expand(2, 1, 4, 5).clone()
         per_batch[1, 0, 0] = torch.tensor([0, 0, 1, 1, 0], dtype=torch.bool)
         triangle = torch.ones(6, 6, dtype=torch.bool).tril()
         return [
-            (q, k, v, None),
-            (q, k, v, mask),
             (q, k, v, per_batch),
             (large * 1e4, k[0, 0], v[0, 0], None),
             (square, square.t(), square + 1, triangle),
-            (square, square.t(), square + 1, None),
         ]
 
     @solution
@@ -204,6 +201,20 @@ class Attention(Exercise):
         scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
         return (scores if mask is None else scores.masked_fill(~mask, -1e9)).softmax(-1) @ value
 
+    @mistake(
+        "Your exponentials overflow: e^89 is more than float32 can hold, and inf/inf is NaN. Subtract each row's largest "
+        "score first, which changes no weight; `softmax` does that for you."
+    )
+    def exponentials_overflow(query, key, value, mask):
+        weights = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).exp()
+        weights = weights if mask is None else weights * mask
+        return (weights / weights.sum(-1, keepdim=True)).nan_to_num(0.0) @ value
+
+    @mistake("You hide by the mask of the batch's first row. Each row can have one of its own: let it broadcast.")
+    def one_mask_for_all(query, key, value, mask):
+        mask = mask[0] if mask is not None and mask.dim() > 2 else mask
+        return _masked(query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5, mask) @ value
+
     @mistake("You ignore the mask.")
     def ignores_mask(query, key, value, mask):
         return (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(-1) @ value
@@ -241,7 +252,7 @@ class PreviousTokenKeys(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        return [(T,) for T in (2, 5, 16, 33 + seed % 7)]
+        return [(T,) for T in (5, 33 + seed % 7)]
 
     @classmethod
     def observe(cls, answer, probe):
@@ -289,6 +300,14 @@ class PreviousTokenKeys(Exercise):
         return torch.roll(torch.eye(T), shifts=1, dims=0), torch.eye(T)
 
     @mistake(
+        "Your keys have one length for all T. In a longer text the scores are divided by a larger √T, and more positions "
+        "share what is left, so the right one no longer wins by enough: let the length grow with T."
+    )
+    def one_length_for_all(T):
+        key = 5 * torch.eye(T)
+        return torch.roll(key, shifts=1, dims=0), key
+
+    @mistake(
         "Your keys are the position itself, a single growing number. A larger key then wins for every query, so all "
         "positions look at the last one. Give each position a direction of its own."
     )
@@ -315,35 +334,24 @@ class WhichStepSeesOrder(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        weights = _tensors(seed + 50, (6, 6))[0] / 6**0.5
+        drawn = _tensors(seed + 50, (6, 6))[0] / 6**0.5
+
+        def scores(x):
+            return x @ drawn.to(x) @ x.t()  # in single or in double precision, as x is
 
         def plain_attention(x):
-            return (x @ weights @ x.t()).softmax(-1) @ x
-
-        def causal_attention(x):
-            mask = torch.ones(len(x), len(x), dtype=torch.bool).tril()
-            return (x @ weights @ x.t()).masked_fill(~mask, -math.inf).softmax(-1) @ x
-
-        def attention_with_positions(x):
-            return plain_attention(x + torch.arange(len(x))[:, None] / 10)
+            return scores(x).softmax(-1) @ x
 
         def feed_forward(x):
-            return (x @ weights).relu() @ weights.t() + x
-
-        def largest_of_each_column(x):
-            return x / x.amax(0)
+            return (x @ drawn.to(x)).relu() @ drawn.t().to(x) + x
 
         def faint_positions(x):
             return plain_attention(x) + 1e-3 * torch.arange(len(x))[:, None]
 
-        def first_row_is_special(x):
-            return torch.cat([x[:1] * 2, x[1:]])
-
         return [
             (layer,)
             for layer in (
-                plain_attention, causal_attention, attention_with_positions, feed_forward, largest_of_each_column,
-                faint_positions, first_row_is_special,
+                plain_attention, feed_forward, faint_positions,
             )
         ]  # fmt: skip
 

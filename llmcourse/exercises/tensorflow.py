@@ -177,7 +177,7 @@ class WhereOneMayLook(Exercise):
         added = torch.zeros(causal.shape)
         return [
             (look, "keras"), (look.long(), "tokenizer"), (~look, "torch layer"),
-            (added.masked_fill(~causal, -math.inf), "added"), (added.masked_fill(~causal, -10_000.0), "added"),
+            (added.masked_fill(~causal, -10_000.0), "added"),
         ]  # fmt: skip
 
     @solution
@@ -306,7 +306,12 @@ class MeanSurprise(Exercise):
         logits = 3 * torch.randn(2, 4, 5, generator=generator)
         targets = torch.randint(5, (2, 4), generator=generator)
         some = targets.masked_fill(torch.tensor([[True, False, False, True], [False, True, True, True]]), -100)
-        return [(logits, targets), (logits, some), (logits, torch.full_like(targets, -100)), (logits + 50, some)]
+        return [(logits, some), (logits, torch.full_like(targets, -100))]
+
+    @classmethod
+    def observe(cls, answer, probe):
+        value = answer(*probe)
+        return torch.tensor(float(value)) if isinstance(value, int | float) else value
 
     @solution
     def mean_surprise(logits, targets):
@@ -376,6 +381,7 @@ class StepOfAdamW(Exercise):
         "the new `(weight, m, v)`."
     )
     difficulty, minutes, tolerance = 2, 12, 1e-5
+    seconds = 15.0  # torch's own AdamW is a right answer, and its first step imports for seconds
     hints = (
         "m becomes 0.9 m + 0.1 · gradient, and v becomes 0.98 v + 0.02 · gradient².",
         "m̂ = m / (1 − 0.9ᵗ) and v̂ = v / (1 − 0.98ᵗ), with the new m and v.",
@@ -480,8 +486,7 @@ class FirstDifference(Exercise):
         backwards = dict(reversed(moved(key=-0.05, out=1.0).items()))
         broken = ours | {"key": ours["key"].masked_fill(one_place > 0, math.nan)}
         return [
-            (ours, moved(query=0.02, out=0.5, norm=0.05), 1e-2), (ours, backwards, 1e-2), (ours, moved(), 1e-2),
-            (ours, moved(key=one_place, norm=9.0), 1e-2), (ours, moved(query=0.005), 1e-2),
+            (ours, backwards, 1e-2), (ours, moved(key=one_place, norm=9.0), 1e-2),
             (ours, {name: t for name, t in moved(key=1.0, query=1.0).items() if name != "query"}, 1e-2),
             ({"a": torch.ones(2, 2), "b": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.ones(2)}, 0.1),
             (ours, broken | {"norm": ours["norm"] + 1}, 1e-2),

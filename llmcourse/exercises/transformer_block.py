@@ -76,7 +76,7 @@ class MultiHead(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        shapes = ((5, 6, 2), (4, 12, 3), (7, 8, 4), (6, 6, 1))
+        shapes = ((5, 6, 2), (4, 12, 3))
         probes = []
         for number, (T, C, n_heads) in enumerate(shapes):
             x, *matrices = _tensors(seed + number, (T, C), (C, C), (C, C), (C, C), (C, C))
@@ -208,8 +208,8 @@ class RotaryTurn(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        a, b, c, d = _tensors(seed + 10, (4, 8), (3, 4), (6, 6), (2, 2))
-        return [(a, 0, 100.0), (b, 5, 10_000.0), (c, 2, 50.0), (d, 3, 100.0), (a, 9, 10.0)]
+        a, b = _tensors(seed + 10, (4, 8), (3, 4))
+        return [(a, 0, 100.0), (b, 5, 10_000.0)]
 
     @solution
     def rotate(x, start, base):
@@ -315,7 +315,7 @@ class RotaryWithCache(Exercise):
             return _turn(x, _angles(*x.shape, 100.0, start))
 
         probes = []
-        for number, (T, P, D) in enumerate(((1, 4, 4), (2, 3, 6), (3, 0, 4), (1, 7, 8))):
+        for number, (T, P, D) in enumerate(((2, 3, 6), (3, 0, 4))):
             query, key, value, past_key, past_value = _tensors(seed + number, (T, D), (T, D), (T, D), (P, D), (P, D))
             probes.append((2 * query, key, value, past_key, past_value, rotate))
         return probes
@@ -400,7 +400,7 @@ class PreNormBlock(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        W, V, a, b, c = _tensors(seed + 20, (6, 6), (6, 6), (4, 6), (3, 6), (5, 6))
+        W, V, a, b = _tensors(seed + 20, (6, 6), (6, 6), (4, 6), (5, 6))
 
         def attention(x):
             return (x @ W @ x.T / 6**0.5).softmax(-1) @ x
@@ -410,8 +410,7 @@ class PreNormBlock(Exercise):
 
         return [
             (3 * a + 2, attention, feed_forward),
-            (b, attention, feed_forward),
-            (0.003 * c, attention, feed_forward),  # so small that where 1e-5 stands can be seen
+            (0.003 * b, attention, feed_forward),  # so small that where 1e-5 stands can be seen
         ]
 
     @solution
@@ -522,20 +521,20 @@ class GatedFeedForward(Exercise):
     @classmethod
     def probes(cls, seed):
         probes = []
-        for number, (T, C, n_hidden) in enumerate(((3, 4, 6), (5, 2, 5), (4, 4, 4))):
+        for number, (T, C, n_hidden) in enumerate(((3, 4, 6), (5, 2, 5))):
             probes.append(tuple(_tensors(seed + number, (T, C), (C, n_hidden), (C, n_hidden), (n_hidden, C))))
         return probes
 
     @classmethod
     def verify(cls, answer, seed=0):
         for x, *matrices in cls.probes(seed):
-            before, moved = answer(x.clone(), *matrices), x.clone()
+            moved = x.clone()
             moved[-1] += 1.0
-            after = answer(moved, *matrices)
+            before, after = (answer(rows, *(matrix.clone() for matrix in matrices)) for rows in (x.clone(), moved))
             if (
                 isinstance(before, torch.Tensor)
-                and before.shape == x.shape
-                and not torch.allclose(before[:-1], after[:-1])
+                and (before.shape, before.device) == (x.shape, x.device)
+                and not torch.allclose(before[:-1], after[:-1], equal_nan=True)
             ):
                 raise Wrong(
                     "only the last position of x was changed, and the results of other positions changed with it."
@@ -615,10 +614,8 @@ class CountParameters(Exercise):
     @classmethod
     def probes(cls, seed):
         return [
-            (50, 8, 2, 1, 32, False),
             (50, 8, 4, 3, 20, True),
             (31 + seed, 12, 3, 2, 48, False),
-            (7, 4, 1, 5, 6, True),
         ]
 
     @solution
@@ -698,20 +695,10 @@ class HearsOthers(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        W, V = _tensors(seed + 70, (4, 8), (8, 4))
         back = torch.ones(6, 6, dtype=torch.bool).tril()
-
-        def feed_forward(x):
-            return (x @ W).relu() @ V
-
-        def norm_then_feed_forward(x):
-            return feed_forward(_norm(x))
 
         def looks_back(x):
             return (x @ x.T).masked_fill(~back, -torch.inf).softmax(-1) @ x
-
-        def looks_ahead(x):
-            return (x @ x.T).masked_fill(~back.T, -torch.inf).softmax(-1) @ x
 
         def norm_then_average(x):
             return x + _norm(x).mean(0)
@@ -719,20 +706,13 @@ class HearsOthers(Exercise):
         def first_hears_last(x):
             return torch.cat([x[:1] + 0.01 * x[-1:], x[1:]])
 
-        def last_hears_first(x):
-            return torch.cat([x[:-1], x[-1:] + 0.01 * x[:1]])
-
-        def second_hears_third(x):
-            return torch.cat([x[:1], x[1:2] * x[2:3], x[2:]])
-
         def adds_place(x):
             return x + torch.arange(6.0)[:, None]
 
         return [
             (layer,)
             for layer in (
-                feed_forward, norm_then_feed_forward, looks_back, looks_ahead, norm_then_average, first_hears_last,
-                last_hears_first, second_hears_third, adds_place,
+                looks_back, norm_then_average, first_hears_last, adds_place,
             )
         ]  # fmt: skip
 

@@ -118,17 +118,12 @@ class CorpusBleu(Exercise):
             return [*reference[: 5 + at], *sentence(1), *reference[6 + at :], reference[-1]]
 
         long = [sentence(n) for n in (12, 11, 14)]
-        repeating = [["ta"] * 4 + ["mira", "gidem", "ta", "ta"], ["ta", "mira", "gidem", "ta", "ta", "mira"]]
         upper = [word.upper() for word in long[0]]
         return [
             ([noisy(reference) for reference in long], long),  # longer than the references
             ([reference[:-3] for reference in long], long),  # perfect, but short
-            ([noisy(long[0])[:-2], long[1][1:6], long[2]], long),  # sentences of unequal quality
-            ([repeating[0], long[1]], [repeating[1], long[1]]),
             ([upper, long[1]], long[:2]),  # only the case is wrong
-            ([long[0][:6], long[0][6:]], [long[0][:6], long[0][6:]]),
             ([long[0][3:], long[0][:3], sentence(9)], [sentence(9), long[0], long[1]]),
-            ([["mira"] * 5], [["nu"] * 5]),  # nothing matches
         ]
 
     @solution
@@ -287,12 +282,8 @@ class GreedyTranslation(Exercise):
 
         ends, hardly_ends = {"end_grows": 0.6, "sharpness": 1.5}, {"usual": 60}
         return [
-            (model(1, **ends), [5, 3, 2], 0, 1, 12),
-            (model(2, **ends), [6, 2], 0, 1, 12),
             (model(3, **ends), [4, 4, 7], 2, 1, 12),
-            (model(4, **ends), [3], 3, 1, 12),
             (model(5, **hardly_ends), [7, 2], 0, 1, 6),
-            (model(6, end_grows=50.0), [2, 3], 0, 1, 9),
         ]
 
     @solution
@@ -418,10 +409,9 @@ class BeamSearch(Exercise):
     @classmethod
     def probes(cls, seed):
         grows = {"sharpness": 1.2, "end_grows": 0.3}
-        few = [(_toy(seed + 10 * i, **grows), 0, 1, n_beams, 6) for i, n_beams in enumerate((1, 2, 2, 3, 3, 4))]
-        wide = [(_toy(seed + 90, 5, 1.5, 0.6), 0, 1, 400, 4)]  # every target there is
-        early = [(_toy(seed + 200 + 10 * i, 5, 1.0, 0.8), 0, 1, 3, 8) for i in range(3)]
-        return few + wide + early + [(_toy(seed + 300, usual=60), 0, 1, 2, 4)]  # never ends
+        few = [(_toy(seed + 10 * i, **grows), 0, 1, 2, 6) for i in (1, 2)]
+        early = (_toy(seed + 210, 5, 1.0, 0.8), 0, 1, 3, 8)
+        return [*few, early, (_toy(seed + 300, usual=60), 0, 1, 2, 4)]  # the last never ends
 
     @solution
     def search_beams(after, begin, end, n_beams, limit):
@@ -535,7 +525,7 @@ class AlignmentErrorRate(Exercise):
     def probes(cls, seed):
         generator = torch.Generator().manual_seed(seed + 80)
         probes = []
-        for n_target, n_source in ([5, 3, 6], [4, 5, 7]), ([4], [4]), ([7, 2], [5, 2]):
+        for n_target, n_source in ([5, 3, 6], [4, 5, 7]), ([7, 2], [5, 2]):
             T, S = max(n_target) + 2, max(n_source) + 2
             weights = torch.rand(len(n_target), T, S, generator=generator)
             gold = []

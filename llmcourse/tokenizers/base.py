@@ -3,7 +3,8 @@
 import json
 import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar, SupportsIndex
 
@@ -12,6 +13,20 @@ from llmcourse.files import write_atomically
 CACHE_WORDS = 65_536  # words whose ids a tokenizer remembers; once it is full, it forgets them all
 LONGEST_SHOWN = 60  # characters of a bad value in a message
 BYTE_PIECES = tuple(f"<0x{b:02X}>" for b in range(256))  # how SentencePiece writes the 256 bytes
+
+
+class _Remembered(dict[str, list[int]]):
+    """The ids of each word that was encoded: a new word is encoded when it is first looked up."""
+
+    def __init__(self, encode_word: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self._encode_word = encode_word
+
+    def __missing__(self, word: str) -> list[int]:
+        if len(self) >= CACHE_WORDS:
+            self.clear()
+        found = self[word] = self._encode_word(word)
+        return found
 
 
 class Tokenizer:
@@ -37,7 +52,7 @@ class Tokenizer:
         # Only pieces are looked up here, never special tokens: what a user types stays text.
         self._ids = {piece: i for i, piece in enumerate(pieces, start=len(names))}
         self._spelling = [*(name.encode() for name in names), *spelling]
-        self._cache: dict[str, list[int]] = {}
+        self._cache = _Remembered(self._encode_word)
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -57,16 +72,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, never one of a special token. The empty text has none."""
-        ids: list[int] = []
-        for word in self._words(checked_text(text)):
-            found = self._cache.get(word)
-            if found is None:
-                found = self._encode_word(word)
-                if len(self._cache) >= CACHE_WORDS:
-                    self._cache.clear()
-                self._cache[word] = found
-            ids += found
-        return ids
+        return list(chain.from_iterable(map(self._cache.__getitem__, self._words(checked_text(text)))))
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of ids (a list, or a tensor of one dimension); special tokens show their names.

@@ -16,7 +16,7 @@ import regex
 
 from llmcourse.tokenizers.base import Tokenizer, checked_text, room_for_pieces, word_counts
 
-Symbol = TypeVar("Symbol", str, bytes)
+Symbol = TypeVar("Symbol", str, bytes, int)
 
 # A contraction; letters, digits or other signs, with the space before them; white space. Nothing is left out.
 GPT2_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -74,22 +74,25 @@ class PairIndex:
             for pair in pairwise(word):
                 self._where[pair].add(n)
 
-    def merge(self, pair: tuple[Symbol, Symbol], merged: Symbol) -> set[tuple[Symbol, Symbol]]:
-        """Merge the pair in every word, and return the pairs whose counts may have changed."""
-        changed = set()
+    def merge(self, pair: tuple[Symbol, Symbol], merged: Symbol) -> list[tuple[Symbol, Symbol]]:
+        """Merge the pair in every word, and return the pairs whose counts this changed."""
+        change: defaultdict[tuple, int] = defaultdict(int)
+        n_merges = 0
         for n in self._where.pop(pair):
             before, count = self._words[n], self._counts[n]
             after = self._words[n] = merge_pair(before, pair, merged)
-            n_merges = (len(before) - len(after)) * count
-            self.symbol_counts.update({merged: n_merges})
-            self.symbol_counts.subtract({pair[0]: n_merges})
-            self.symbol_counts.subtract({pair[1]: n_merges})
+            n_merges += (len(before) - len(after)) * count
             for old in pairwise(before):
-                self.pair_counts[old] -= count
+                change[old] -= count
             for new in pairwise(after):
-                self.pair_counts[new] += count
-                self._where[new].add(n)
-            changed.update(pairwise(before), pairwise(after))
+                change[new] += count
+                if merged in new:
+                    self._where[new].add(n)
+        for symbol, gain in ((merged, n_merges), (pair[0], -n_merges), (pair[1], -n_merges)):
+            self.symbol_counts[symbol] += gain
+        changed = [one for one, difference in change.items() if difference]
+        for one in changed:
+            self.pair_counts[one] += change[one]
         return changed
 
 
@@ -123,27 +126,26 @@ class BPETokenizer(Tokenizer):
         """
         words = word_counts(text, GPT2_WORDS.findall(checked_text(text)))
         room = room_for_pieces(vocab_size, special_tokens, len(BYTES), "256 bytes")
-        index = PairIndex({split_bytes(word): count for word, count in words.items()})
-        ids = {piece: i for i, piece in enumerate(BYTES)}
+        pieces = list(BYTES)
+        ids = {piece: i for i, piece in enumerate(pieces)}
+        index = PairIndex({tuple(ids[byte] for byte in split_bytes(word)): count for word, count in words.items()})
         merges: dict[tuple[bytes, bytes], None] = {}
-
-        def entry(pair: tuple[bytes, bytes]) -> tuple:
-            return -index.pair_counts[pair], ids[pair[0]], ids[pair[1]], pair
-
-        queue = [entry(pair) for pair in index.pair_counts]
+        queue = [(-count, pair) for pair, count in index.pair_counts.items()]
         heapq.heapify(queue)
-        while queue and len(ids) < len(BYTES) + room:
-            count, _, _, pair = heapq.heappop(queue)
+        while queue and len(pieces) < len(BYTES) + room:
+            count, pair = heapq.heappop(queue)
             if -count != index.pair_counts[pair]:
                 continue  # out of date: the pair came into the queue again when its count changed
             if -count < min_frequency:
                 break
-            merges[pair] = None
-            merged = pair[0] + pair[1]
-            ids.setdefault(merged, len(ids))
-            for changed in index.merge(pair, merged):
+            left, right = (pieces[i] for i in pair)
+            merges[left, right] = None
+            if left + right not in ids:  # two merges can spell one piece: a+bc, ab+c
+                ids[left + right] = len(pieces)
+                pieces.append(left + right)
+            for changed in index.merge(pair, ids[left + right]):
                 if index.pair_counts[changed] > 0:
-                    heapq.heappush(queue, entry(changed))
+                    heapq.heappush(queue, (-index.pair_counts[changed], changed))
         return cls(merges, special_tokens)
 
     def _words(self, text: str) -> list[str]:
