@@ -1,7 +1,6 @@
 """What the tests in a browser share."""
 
 import contextlib
-import fcntl
 import functools
 import os
 import subprocess
@@ -27,6 +26,8 @@ def build_once(mark: Path) -> None:
 
     mark: a file that all of them see, and that no other run does
     """
+    import fcntl  # not on Windows, where the book's tests do not run
+
     with mark.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if file.tell():

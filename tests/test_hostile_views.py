@@ -187,7 +187,7 @@ def test_feedback_quiz_and_pages_show_a_text_as_text(text, monkeypatch):
     assert kinds(quiz.quiz("any").html) <= allowed
     card = reviewing.anki([Card("any", text, (option,))]).splitlines()[5:]
     assert len(card) == 1 and len(card[0].split("\t")) == 4
-    assert kinds(card[0]) <= {("ul",), ("li",), ("b",), ("br",)}
+    assert kinds(card[0]) <= {("ul",), ("li",), ("b",), ("br",), ("code",)}
 
 
 @pytest.mark.parametrize("text", HOSTILE)

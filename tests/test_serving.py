@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from llmcourse.attention import LEAST_ROOM
 from llmcourse.latent import LatentConfig, LatentGPT
 from llmcourse.models import GPT, GPT_2, count_parameters
 from llmcourse.planning import Machine
@@ -14,9 +15,17 @@ MACHINE = Machine(name="ours", memory=1e6, flops=4e6, utilisation=0.5, bandwidth
 
 
 def held(cache):
-    """Bytes of every tensor in a cache."""
-    tensors = [t for layer in cache for t in vars(layer).values() if torch.is_tensor(t)]
-    return sum(t.untyped_storage().nbytes() for t in tensors)
+    """Bytes of what a cache holds."""
+    return sum(part.nbytes for layer in cache for part in (layer.key, layer.value))
+
+
+def kept_free(cache):
+    """Positions for which a cache has room, of the layer that has most."""
+    return max(
+        part.untyped_storage().nbytes() * len(layer) // part.nbytes
+        for layer in cache
+        for part in (layer.key, layer.value)
+    )
 
 
 @pytest.mark.parametrize("kind", ["multi-head", "grouped", "multi-query", "latent"])
@@ -30,6 +39,7 @@ def test_a_real_cache_takes_the_bytes_of_the_formula(kind):
     for _ in range(3):
         model(torch.zeros(5, 1, dtype=torch.long), cache)
     assert held(cache) == cache_bytes(config, 5 * 12, latent=latent, bytes_each=4)
+    assert kept_free(cache) <= max(2 * 12, LEAST_ROOM), "tokens to come find room for as many again, not more"
     numbers = {"multi-head": 2 * 3 * 24, "grouped": 2 * 3 * 8, "multi-query": 2 * 3 * 4, "latent": 3 * 9}[kind]
     assert cache_numbers(config, latent) == numbers
 

@@ -330,7 +330,7 @@ def test_a_file_where_a_folder_should_be_a_folder_where_a_file_should_be_and_pro
         tmp_path / "file" / "deeper" / "checkpoint.safetensors": f"{tmp_path / 'file'} is a file, not a folder",
         tmp_path: "is a folder",
         Path("/proc/llmcourse/checkpoint.safetensors"): "free some space there, or choose a folder",
-        tmp_path / ("long" * 99): "File name too long",
+        tmp_path / ("long" * 65): "File name too long",
     }.items():
         assert faults_of(lambda place=place: require_writable(place), str(place), words) == []
         assert faults_of(lambda place=place: next(training_in(tmp_path, checkpoint=place)), str(place)) == []

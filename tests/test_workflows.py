@@ -12,7 +12,7 @@ from tests.browsing import ROOT
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 # Rights beyond reading, by the job that needs them.
-WIDER = {"deploy": {"pages": "write", "id-token": "write"}, "release": {"contents": "write"}}
+WIDER = {"deploy": {"pages": "write", "id-token": "write"}, "release": {"contents": "write", "actions": "write"}}
 LONGEST = 60  # minutes
 PINNED = r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
 SPOKEN = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")  # ${{ ... }}
