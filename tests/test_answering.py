@@ -128,6 +128,7 @@ def test_the_score_is_the_formula():
         torch.testing.assert_close(reader(batch.tokens, batch.segments)[row, 5], by_hand, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_both_losses_learn_one_batch_by_heart():
     reader = new_reader(d_model=32)
     batch, repeated = batch_of(8, unanswerable=0.3), next(repeats(len(TOKENIZER), 4, length=12))

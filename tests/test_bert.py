@@ -68,6 +68,7 @@ def test_hidden_states_and_both_heads_equal_the_reference_library(sizes):
     assert expected.prediction_logits.std() > 0.5  # a comparison of zeros would say nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "published"), [(BERT_BASE, 109_482_240), (BERT_LARGE, 335_141_888)], ids=["base", "large"]
 )

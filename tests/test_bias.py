@@ -77,6 +77,7 @@ def test_association_refuses_unequal_sets_and_vectors_that_are_all_alike(without
         association_test(vectors(0.0, 0.0), vectors(0.0, 0.0), vectors(0.0), vectors(1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "n"), [(0.3, 80), (0.56, 200)])
 def test_nineteen_of_twenty_bootstrap_intervals_hold_the_truth(rate, n):
     draw, covered = random.Random(n), 0
@@ -181,6 +182,7 @@ def test_the_implied_false_positive_rate_is_the_counted_one():
         assert implied == pytest.approx(rates.false_positive)
 
 
+@pytest.mark.slow
 def test_no_decisions_satisfy_all_criteria_where_base_rates_differ():
     """By enumeration: two groups of four, two and one of whom have label 1; every possible decision."""
     fair = []

@@ -233,12 +233,14 @@ def test_heads_that_others_can_replace_are_not_the_cause(model):
     assert "others can do the same work" in judge_heads(RIGHT, twice, ROWS).reason
 
 
+@pytest.mark.slow
 def test_a_submission_of_another_kind_is_told_what_is_expected():
     assert "one of the letters" in PredictTheModel.check(lambda row: 3).message
     assert "in a list" in NameTheHeads.check({LOWER: 2, UPPER: 1}).message
     assert "not in the model" in NameTheHeads.check({"layer 0": [2]}).message
 
 
+@pytest.mark.slow
 def test_the_model_may_not_be_asked_even_by_the_right_rule():
     def predict(row):
         answers(released_model(), [row])

@@ -198,6 +198,7 @@ def state() -> tuple:
     return (*names, *modes, *drawn, sys.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FAILING)
 def test_a_failing_answer_gets_a_clear_message_and_leaves_all_as_it_was(case, monkeypatch):
     answer, words = FAILING[case]

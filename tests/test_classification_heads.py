@@ -92,6 +92,7 @@ def test_bert_s_own_pooler_is_a_layer_and_tanh_on_the_first_state():
     torch.testing.assert_close(model(TOKENS), pooled @ model.head.weight.T + model.head.bias)
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_eight_random_labels_by_heart():
     torch.manual_seed(0)
     items = [([1, *torch.randint(3, 11, (4,)).tolist()], label) for label in (0, 1, 2, 0, 1, 2, 0, 1)]

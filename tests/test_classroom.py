@@ -211,6 +211,7 @@ def test_the_class_is_large_and_hands_in_all_exercises_of_the_chapter():
     assert [full_points(exercise) for exercise in WORTH] == list(WORTH.values())
 
 
+@pytest.mark.slow
 def test_points_are_full_half_or_none(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("LLMCOURSE_HOME", str(tmp_path))
     assert points_for(Shortcut, Shortcut.solution) == 2.0

@@ -122,6 +122,7 @@ def parallel(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_two_files_of_sentences_make_a_model_that_translates_them_and_shows_the_alignment(parallel, tmp_path, capsys):
     command = parallel()
     command[command.index("--steps") + 1] = "150"

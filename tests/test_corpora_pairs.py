@@ -49,6 +49,7 @@ def reference_translation(text):
     return [*front, *first, *second, *middle]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_out", [False, True])
 def test_translations_and_alignments_agree_with_a_second_translator(held_out):
     for pair in some_pairs(500, seed=3, held_out=held_out):
@@ -100,6 +101,7 @@ def test_trees_hold_the_words_in_order_and_mark_the_phrases():
     assert pair.target_tree == "(S (ADV velu) (NP ta mira selka) (VP (NP nu bardu) gidem))"
 
 
+@pytest.mark.slow
 def test_sizes_and_classes_are_what_the_course_counts_on():
     pairs = some_pairs(2000)
     assert len({word for pair in pairs for word in pair.source}) == 28
@@ -122,6 +124,7 @@ def combinations_by_pattern(pair):
     return {(noun, adjective) for adjective, noun in (found[1:3], found[5:7]) if adjective}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_no_held_out_combination_and_no_tested_sentence_is_in_training(seed):
     corpus = lojic.corpus(n_train=1000, n_test=200, seed=seed)
@@ -136,6 +139,7 @@ def test_no_held_out_combination_and_no_tested_sentence_is_in_training(seed):
     assert all(combinations_by_pattern(pair) <= trained for pair in corpus.test)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_corpus_and_a_smaller_one_is_its_beginning():
     large, small = lojic.corpus(300, 50, seed=4), lojic.corpus(100, 50, seed=4)
     assert small == lojic.corpus(100, 50, seed=4)

@@ -9,7 +9,12 @@ import torch
 from llmcourse.exercises import Exercise, all_exercises, mistake, solution
 
 EXERCISES = all_exercises()
-MISTAKES = [pytest.param(cls, name, id=f"{cls.__name__}-{name}") for cls in EXERCISES for name in cls.mistakes]
+MISTAKES = [
+    # The first one of each exercise is fast: a process is forked for each.
+    pytest.param(cls, name, id=f"{cls.__name__}-{name}", marks=[pytest.mark.slow] if place else [])
+    for cls in EXERCISES
+    for place, name in enumerate(cls.mistakes)
+]
 each_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda cls: cls.__name__)
 
 
@@ -19,7 +24,7 @@ def own_progress_folder(tmp_path, monkeypatch):
 
 
 @each_exercise
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
 def test_the_solution_passes_on_every_seed(exercise, seed):
     torch.manual_seed(seed)
     exercise.verify(exercise.solution, seed)

@@ -100,6 +100,7 @@ def test_an_untrained_judge_pays_about_ln_2_and_accuracies_are_shares_of_hits():
     assert next_sentence_accuracy(model, batch) == pytest.approx(right.float().mean().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["pre", "post"])
 def test_a_small_model_learns_one_batch_by_heart(place):
     torch.manual_seed(0)

@@ -180,6 +180,7 @@ def test_the_first_download_is_remembered_and_another_one_later_refused(served):
         fetch(f"{served.address}/a.txt")
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_leaves_nothing(served, without_shape_checks):
     served.files["/a.txt"], served.cuts = b"0123456789", {"/a.txt": -1}
     with pytest.raises((OSError, sources.HTTPException)):
