@@ -137,8 +137,7 @@ class GPT(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """The residual stream after the last block, before the last norm."""
         start, T = len(cache[0]) if cache else 0, x.shape[-2]
-        # One token alone may look at all that came before it: nothing to hide, and a mask would have to be read.
-        mask = None if T == 1 and padding is None else causal_mask(T, start + T, device=x.device)
+        mask = causal_mask(T, start + T, device=x.device)
         if padding is not None:
             mask = mask & (torch.arange(start + T, device=x.device) >= padding[:, None, None, None])
         mask = positions_mask(self.config, mask, T, start + T, x.device)
