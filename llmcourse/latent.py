@@ -51,12 +51,6 @@ class LatentConfig:
 class LatentCache(KVCache):
     """The latents of one layer's past, in place of the keys, and its shared rotated keys, in place of the values."""
 
-    def append(
-        self, key: Float[Tensor, "B 1 T R"], value: Float[Tensor, "B 1 T P"]
-    ) -> tuple[Float[Tensor, "B 1 S R"], Float[Tensor, "B 1 S P"]]:
-        """Add T positions, and return the latents and rotated keys of all positions so far."""
-        return super().append(key, value)
-
 
 class UnequalAttention(DotProductAttention):
     """`DotProductAttention` for values of another width than the keys; hooks find it all the same."""

@@ -140,4 +140,4 @@ def test_lighthouse_gives_at_least_95(name):
     lighthouse.install()
     with served(BOOK, lighthouse.Compressing) as home:
         marks, failed = lighthouse.best(f"{home}/{name}")
-    assert lighthouse.below(name, marks) == {}, failed
+    assert lighthouse.below(marks) == {}, failed

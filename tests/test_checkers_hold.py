@@ -226,11 +226,9 @@ def test_the_time_limit_is_overshot_by_less_than_a_fifth_of_a_second(answer):
         began = time.monotonic()
         with pytest.raises(TimeUp):
             run_limited(lambda: answer(torch.zeros(3)), 0.3)
-        took = time.monotonic() - began - 0.3
-        run_limited(lambda: None, 9.0)  # what a process costs now: others compute on this machine too
-        return took - (time.monotonic() - began - 0.3 - took)
+        return time.monotonic() - began - 0.3
 
-    assert any(overshoot() < 0.2 for _ in range(10))
+    assert min(overshoot() for _ in range(3)) < 0.2
 
 
 class Shares(Doubled):

@@ -32,12 +32,18 @@ def test_the_script_asks_no_other_host_and_is_small():
     assert len(text) < 4_000
 
 
-@pytest.mark.slow
-def test_what_was_chosen_first_is_kept_over_a_reload_until_it_is_forgotten(browser, tmp_path):
+def page_with_a_quiz(folder):
+    """A page on the disk as the book builds it."""
     context = {"body": quiz(CHAPTER).html}
     extension().keep(None, "page", "page.html", context, None)
-    file = tmp_path / "page.html"
+    file = folder / "page.html"
     file.write_text(f"{HEAD}<title>quiz</title><main>{context['body']}</main>", encoding="utf-8")
+    return file
+
+
+@pytest.mark.slow
+def test_what_was_chosen_first_is_kept_over_a_reload_until_it_is_forgotten(browser, tmp_path):
+    file = page_with_a_quiz(tmp_path)
     faults, tab = [], browser.new_page()
     tab.set_default_timeout(5_000)
     tab.on("console", lambda message: faults.append(message.text))
@@ -71,10 +77,7 @@ def test_what_was_chosen_first_is_kept_over_a_reload_until_it_is_forgotten(brows
 
 @pytest.mark.slow
 def test_where_a_browser_keeps_nothing_the_quiz_is_as_before(browser, tmp_path):
-    context = {"body": quiz(CHAPTER).html}
-    extension().keep(None, "page", "page.html", context, None)
-    file = tmp_path / "page.html"
-    file.write_text(f"{HEAD}<title>quiz</title><main>{context['body']}</main>", encoding="utf-8")
+    file = page_with_a_quiz(tmp_path)
     faults, tab = [], browser.new_page()
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.add_init_script("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }")
