@@ -112,7 +112,7 @@ def main(book: Path = BOOK) -> None:
     """Judge all pages. Ends with 1 when a mark is below LEAST."""
     install()
     with served(book, Compressing) as home:
-        low = [page for page in PAGES if below(page, best(f"{home}/{page}")[0])]
+        low = [page for page in PAGES if below(best(f"{home}/{page}")[0])]
     sys.exit(f"below {LEAST}: {', '.join(low)}" if low else 0)
 
 
