@@ -1,11 +1,13 @@
 """Formula, fused kernel and torch's own layer agree; masks hide what they say; a cache changes nothing."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from llmcourse.attention import (
+    LEAST_ROOM,
     DotProductAttention,
     KVCache,
     MultiHeadAttention,
@@ -246,14 +248,25 @@ def test_a_cache_gives_what_the_whole_sequence_gives(pieces, rotate):
     assert len(cache) == 7
 
 
-def test_a_cache_keeps_positions_in_their_order():
-    cache, (_, key, value) = KVCache(), projections(1, 5)
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_cache_keeps_positions_in_their_order(grad):
+    last = 2 * LEAST_ROOM + 3  # so that its store is made anew more than once
+    cache, (_, key, value) = KVCache(), projections(1, last)
     assert len(cache) == 0
-    for start, end in ((0, 2), (2, 3), (3, 5)):
-        keys, values = cache.append(key[..., start:end, :], value[..., start:end, :])
-        assert torch.equal(keys, key[..., :end, :])
-        assert torch.equal(values, value[..., :end, :])
-        assert len(cache) == end
+    with torch.set_grad_enabled(grad):
+        for start, end in pairwise((0, 2, 3, 5, LEAST_ROOM, LEAST_ROOM + 1, LEAST_ROOM + 4, last)):
+            keys, values = cache.append(key[..., start:end, :], value[..., start:end, :])
+            assert torch.equal(keys, key[..., :end, :])
+            assert torch.equal(values, value[..., :end, :])
+            assert torch.equal(cache.key, keys) and torch.equal(cache.value, values)
+            assert len(cache) == end
+
+
+def test_gradients_flow_through_a_cache_to_every_step():
+    cache, parts = KVCache(), [torch.randn(1, 1, 1, 2, requires_grad=True) for _ in range(4)]
+    sum(read.square().sum() for part in parts for read in cache.append(part, 2 * part)).backward()
+    for part, steps in zip(parts, (4, 3, 2, 1), strict=True):  # read in its own step and in each later one
+        torch.testing.assert_close(part.grad, steps * (2 + 8) * part)
 
 
 def test_rotation_turns_queries_and_keys_and_never_values():
@@ -371,12 +384,12 @@ def test_attention_in_sixteen_bits_is_the_formula_up_to_its_rounding(T, S, kind)
     assert got.dtype == torch.bfloat16
 
 
-def test_a_long_causal_mask_and_one_that_is_nearly_so_give_the_formula():
+def test_long_texts_give_the_formula_with_a_causal_mask_a_nearly_causal_one_and_none():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 1, 520, 4) for _ in range(3))
     causal = causal_mask(520)
     nearly = causal.clone()
     nearly[0, 5] = True
-    for mask in (causal, nearly, causal_mask(520).flip(0) | torch.eye(520, dtype=torch.bool)):
+    for mask in (None, causal, nearly, causal_mask(520).flip(0) | torch.eye(520, dtype=torch.bool)):
         expected = attention_weights(query, key, mask) @ value
         torch.testing.assert_close(scaled_dot_product_attention(query, key, value, mask), expected)

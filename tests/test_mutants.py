@@ -19,10 +19,10 @@ SECONDS = 120  # a mutant that takes longer loops forever
 ATTENTION = [
     # the formula
     ("query @ key.transpose(-2, -1) / math", "key @ query.transpose(-2, -1) / math"),
-    (" / math.sqrt(query.shape[-1])", ""),
-    ("/ math.sqrt(query.shape[-1])", "/ query.shape[-1]"),
-    ("/ math.sqrt(query.shape[-1])", "/ math.sqrt(key.shape[-2])"),
-    ("return scores.softmax(dim=-1)", "return scores.softmax(dim=-2)"),
+    ("key.transpose(-2, -1) / math.sqrt(query.shape[-1])", "key.transpose(-2, -1)"),
+    ("key.transpose(-2, -1) / math.sqrt(query.shape[-1])", "key.transpose(-2, -1) / query.shape[-1]"),
+    ("key.transpose(-2, -1) / math.sqrt(query.shape[-1])", "key.transpose(-2, -1) / math.sqrt(key.shape[-2])"),
+    ("return scores.softmax(dim=-1)\n", "return scores.softmax(dim=-2)\n"),
     ("scores.masked_fill(~mask, -math.inf)", "scores.masked_fill(mask, -math.inf)"),
     ("scores.masked_fill(~mask, -math.inf)", "scores.masked_fill(~mask, 0.0)"),
     ("scores.masked_fill(~mask, -math.inf)", "scores.masked_fill(~mask, -9.0)"),
@@ -31,9 +31,18 @@ ATTENTION = [
     ("return weights.masked_fill(~mask, 0.0)", "return weights"),
     ("return weights.masked_fill(~mask, 0.0)", "return weights.nan_to_num(1 / mask.shape[-1])"),
     ("return weights.masked_fill(~mask, 0.0)", "return torch.where(weights.isnan(), 0.0 * weights, weights)"),
-    ("attn_mask=mask)", "attn_mask=None)"),
-    ("attn_mask=mask)", "is_causal=mask is not None)"),
+    ("None if is_causal else mask, is_causal=is_causal)", "None)"),
+    ("None if is_causal else mask, is_causal=is_causal)", "is_causal=mask is not None)"),
+    ("None if is_causal else mask, is_causal=is_causal)", "None if is_causal else mask)"),
+    ("is_causal = T == S > SHORT and mask is not None and", "is_causal = T == S > SHORT and"),
+    ("mask is not None and not torch.compiler.is_compiling() and _is_causal(mask)", "mask is not None"),
     ("F.scaled_dot_product_attention(query, key, value, ", "F.scaled_dot_product_attention(query, key, key, "),
+    # written out in 16 bits
+    ("scores = (query / math.sqrt(query.shape[-1]))", "scores = query"),
+    ("return scores.softmax(dim=-1) @ value", "return scores.softmax(dim=-2) @ value"),
+    ("masked_fill(~mask, -math.inf)\n        blind", "masked_fill(mask, -math.inf)\n        blind"),
+    ("(mask == -math.inf).all(dim=-1, keepdim=True)", "(mask == -math.inf).all(dim=-2, keepdim=True)"),
+    (".masked_fill(blind, 0.0)\n\n", "\n\n"),
     # masks
     ("diagonal=S - T)", "diagonal=S - T + 1)"),
     ("diagonal=S - T)", "diagonal=S - T - 1)"),
@@ -42,10 +51,15 @@ ATTENTION = [
     ("    if S < T:", "    if False:"),
     ("tokens != pad", "tokens == pad"),
     # cache
-    ("torch.cat([self.key, key], dim=-2)", "torch.cat([key, self.key], dim=-2)"),
-    ("torch.cat([self.value, value], dim=-2)", "torch.cat([value, self.value], dim=-2)"),
-    ("self.key, self.value = key, value", "pass"),
-    ("0 if self.key is None else self.key.shape[-2]", "0 if self.key is None else self.key.shape[-1]"),
+    ("torch.cat([past, new], dim=-2)", "torch.cat([new, past], dim=-2)"),
+    ("store[..., start:end, :] = new", "pass"),
+    ("store[..., :start, :] = past", "pass"),
+    ("if store.shape[-2] < end:", "if store.shape[-2] < start:"),
+    ("if torch.is_grad_enabled():", "if False:"),
+    ("start, self._length = self._length, self._length + key.shape[-2]", "start = self._length"),
+    ("self._keys[..., : self._length, :]", "self._keys"),
+    ("self._values[..., : self._length, :]", "self._values"),
+    ("self._length = min(self._length, length)", "self._length = length"),
     # heads
     ('"B T (H D) -> B H T D"', '"B T (D H) -> B H T D"'),
     ('"B H T D -> B T (H D)"', '"B H T D -> B T (D H)"'),
@@ -138,6 +152,12 @@ MUTANTS = {
     "test_attention.py": [("attention.py", old, new) for old, new in ATTENTION],
     "test_tokenizers.py": [(f"tokenizers/{file}", old, new) for file, old, new in TOKENIZERS],
 }
+
+
+@pytest.mark.parametrize(("file", "old", "new"), [mutant for planted in MUTANTS.values() for mutant in planted])
+def test_every_planted_fault_has_its_one_place(file, old, new):
+    assert (ROOT / "llmcourse" / file).read_text(encoding="utf-8").count(old) == 1
+    assert old != new
 
 
 @pytest.mark.slow
