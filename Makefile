@@ -84,14 +84,10 @@ check: $(INSTALLED)
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -q -n $(JOBS) -m "not slow"
 
-# They build the book, and so run one after the other: two builds at once would stand in each other's way.
-OF_THE_BOOK := $(addprefix tests/test_,book.py reference.py search_page.py bundle.py audits.py pdf.py)
 # A cell is given up after 300 s, which is a hang; that a whole notebook stays under 120 s of work is judged by the plugin.
 test: check
 	$(PY) -m pytest -q -n $(JOBS) --dist loadscope -p tests.strict_nbval --nbval notebooks --nbval-cell-timeout=300
-	$(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not soak" --ignore tests/test_accessibility.py $(foreach file,$(OF_THE_BOOK),--ignore $(file))
-	$(PY) -m pytest -q -m "slow and not soak" $(OF_THE_BOOK)
-	$(PY) -m pytest -q -n $(JOBS) -m slow tests/test_accessibility.py
+	$(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not soak"
 
 # The long form of what `make test` shows with fewer seeds, settings and strings.
 soak: $(INSTALLED)

@@ -158,7 +158,7 @@ class KVCache:
     def select(self, rows: Int[Tensor, "N"]) -> None:
         """Keep these rows of the batch, in this order; a row may be taken twice. Beam search needs it."""
         if self._keys is not None and self._values is not None:
-            self._keys, self._values = self.key[rows], self.value[rows]
+            self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
 
     def crop(self, length: int) -> None:
         """Forget all but the first `length` positions; a shorter cache stays as it is. Speculative decoding needs it.

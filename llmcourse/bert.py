@@ -35,6 +35,19 @@ BERT_BASE = TransformerConfig(**_PUBLISHED, d_model=768, n_heads=12, n_layers=12
 BERT_LARGE = TransformerConfig(**_PUBLISHED, d_model=1024, n_heads=16, n_layers=24)
 
 
+class SegmentEmbedding(nn.Embedding):
+    """A row of numbers for each sentence of an input."""
+
+    def forward(self, segments: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+        """Raises ValueError for a sentence that an input cannot have."""
+        if segments.numel() and not 0 <= int(segments.min()) <= int(segments.max()) < self.num_embeddings:
+            raise ValueError(
+                f"segments run from {int(segments.min())} to {int(segments.max())}, but this model tells "
+                f"{self.num_embeddings} sentences apart; count them from 0"
+            )
+        return super().forward(segments)
+
+
 class Bert(nn.Module):
     """The encoder: what a token is, where it stands and in which sentence, added, normalised, and read both ways.
 
@@ -48,7 +61,7 @@ class Bert(nn.Module):
             raise ValueError(f"n_segments={n_segments}: an input has at least 1 sentence")
         self.config = config
         self.embedding = TokenEmbedding(replace(config, dropout=0.0))
-        self.segments = nn.Embedding(n_segments, config.d_model)
+        self.segments = SegmentEmbedding(n_segments, config.d_model)
         self.embedding_norm = new_norm(config)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config)

@@ -40,7 +40,10 @@ def reliability_bins(confidence: Float[Tensor, "N"], right: Bool[Tensor, "N"], n
     if not len(confidence) == len(right) > 0 or n_bins < 1:
         raise ValueError(f"{len(confidence)} confidences, {len(right)} results, {n_bins} bins: give as many of both")
     if not (confidence.min() >= 0 and confidence.max() <= 1):
-        raise ValueError("a confidence is a probability from 0 to 1; put logits through confidence_and_choice first")
+        raise ValueError(
+            f"confidences run from {confidence.min():.3g} to {confidence.max():.3g}, and probabilities from 0 to 1; "
+            "put logits through confidence_and_choice first"
+        )
     number = (confidence.double() * n_bins).ceil().long().clamp(1, n_bins) - 1
     bins = []
     for i in range(n_bins):

@@ -49,6 +49,8 @@ class BM25:
     def __init__(self, texts: Sequence[Sequence[str]], *, k1: int | float = 1.5, b: int | float = 0.75) -> None:
         if not texts or not any(texts):
             raise ValueError("BM25 needs at least one text with a word in it; cut texts into words by `words_of`")
+        if whole := [text for text in texts if isinstance(text, str)]:
+            raise TypeError(f"a text is a list of words, not {whole[0][:40]!r}; cut texts into words by `words_of`")
         if k1 < 0 or not 0 <= b <= 1:
             raise ValueError(f"k1={k1} must be at least 0, and b={b} lie between 0 and 1")
         self.k1, self.b = k1, b

@@ -69,9 +69,7 @@ class TrainConfig:
     compiled: bool = False  # whether torch.compile makes the model faster first; that takes a minute
     sharded: bool = False  # under torchrun: each process holds a share of the model, for one that fits no device
     rate_shares: Mapping[str, float] = field(default_factory=dict)  # see `rate_share`
-    checkpoint: Path | None = (
-        None  # the file to save to and, when it is there, to go on from, or from the one before, which is kept
-    )
+    checkpoint: Path | None = None  # the file to save to, and to go on from when it is there; the save before is kept
     checkpoint_every: int = 100  # steps
 
     def __post_init__(self) -> None:

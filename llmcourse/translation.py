@@ -6,6 +6,7 @@ Source rows are those of `data.source_rows`: they end with `end`.
 Letters: B batch, T target positions, S source positions, H heads, L layers, V vocabulary.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -108,12 +109,16 @@ def beam_search(
     new = torch.full((len(source), 1), begin, device=source.device)
     for _ in range(_limit(model, source, max_new)):
         log_probabilities = model.decode(new, memory, source, cache)[:, -1].log_softmax(dim=-1)
-        kept = [one.step(rows) for one, rows in zip(beams, log_probabilities.cpu().split(n_beams), strict=True)]
+        so_far = torch.tensor([one.log_probabilities for one in beams], device=source.device)
+        totals = (so_far[..., None] + log_probabilities.unflatten(0, so_far.shape)).flatten(1)
+        best, places = totals.topk(n_beams)
+        parents, tokens = places // log_probabilities.shape[-1], places % log_probabilities.shape[-1]
+        for one, *kept in zip(beams, parents.tolist(), tokens.tolist(), best.tolist(), strict=True):
+            one.step(*kept)
         if not any(one.live for one in beams):
             break
-        parents = [b * n_beams + parent for b, (parent, _) in enumerate(kept)]
-        _select(cache, torch.cat(parents).to(source.device))
-        new = torch.cat([tokens for _, tokens in kept])[:, None].to(source.device)
+        _select(cache, (parents + n_beams * torch.arange(len(beams), device=source.device)[:, None]).flatten())
+        new = tokens.view(-1, 1)
     return [one.result() for one in beams]
 
 
@@ -131,38 +136,34 @@ class _Beams:
 
     def __init__(self, n_beams: int, length_penalty: float, end: int) -> None:
         self.n_beams, self.length_penalty, self.end = n_beams, length_penalty, end
-        self.log_probabilities = torch.full((n_beams,), -torch.inf)
-        self.log_probabilities[0] = 0.0  # all places hold the same beginning: only one of them counts
+        # All places hold the same beginning: only one of them counts.
+        self.log_probabilities = [0.0] + [-math.inf] * (n_beams - 1)
         self.prefixes: list[list[int]] = [[] for _ in range(n_beams)]
         self.finished: list[Hypothesis] = []
         self.steps: list[list[BeamNode]] = []
 
     @property
-    def live(self) -> int:
-        """How many beginnings are still being followed."""
-        return int((self.log_probabilities > -torch.inf).sum())
+    def live(self) -> bool:
+        """Whether a beginning is still being followed."""
+        return max(self.log_probabilities) > -math.inf
 
-    def step(self, log_probabilities: Float[Tensor, "K V"]) -> tuple[Int[Tensor, "K"], Int[Tensor, "K"]]:
-        """Keep the likeliest continuations; for each place the place it goes on from and the token it adds."""
-        n_vocab = log_probabilities.shape[-1]
-        totals = (self.log_probabilities[:, None] + log_probabilities).flatten()
-        best, index = totals.topk(self.n_beams)
-        best[self.n_beams - len(self.finished) :] = -torch.inf  # each finished hypothesis takes one place
-        parents, tokens = index // n_vocab, index % n_vocab
+    def step(self, parents: list[int], tokens: list[int], log_probabilities: list[float]) -> None:
+        """Keep these continuations, the likeliest first: each says which place it goes on from, and what it adds."""
+        free = self.n_beams - len(self.finished)  # each finished hypothesis takes one place
+        values = [*log_probabilities[:free], *[-math.inf] * len(self.finished)]
         nodes = [
             BeamNode(token, parent, value, token == self.end)
-            for token, parent, value in zip(tokens.tolist(), parents.tolist(), best.tolist(), strict=True)
+            for token, parent, value in zip(tokens, parents, values, strict=True)
         ]
         if self.live:
-            self.steps.append([node for node in nodes if node.log_probability > -torch.inf])
+            self.steps.append([node for node in nodes if node.log_probability > -math.inf])
         self.finished += [
             self._hypothesis(self.prefixes[node.parent], node.log_probability, True)
             for node in nodes
-            if node.finished and node.log_probability > -torch.inf
+            if node.finished and node.log_probability > -math.inf
         ]
         self.prefixes = [[*self.prefixes[node.parent], node.token] for node in nodes]
-        self.log_probabilities = best.masked_fill(tokens == self.end, -torch.inf)
-        return parents, tokens
+        self.log_probabilities = [-math.inf if node.finished else node.log_probability for node in nodes]
 
     def _hypothesis(self, tokens: list[int], log_probability: float, finished: bool) -> Hypothesis:
         length = len(tokens) + finished
@@ -172,8 +173,8 @@ class _Beams:
         """All that was found, what the model ended itself before what the limit cut off."""
         cut_off = [
             self._hypothesis(prefix, value, False)
-            for prefix, value in zip(self.prefixes, self.log_probabilities.tolist(), strict=True)
-            if value > -torch.inf
+            for prefix, value in zip(self.prefixes, self.log_probabilities, strict=True)
+            if value > -math.inf
         ]
         ranked = sorted(self.finished + cut_off, key=lambda found: (found.finished, found.score), reverse=True)
         return BeamResult(ranked, self.steps)

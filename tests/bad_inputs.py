@@ -230,6 +230,8 @@ BAD = {
         ("bert.Bert(config, 0)", "n_segments=0"),
         ("bert.Bert(config)(torch.tensor([[77]]))", "77"),
         ("bert.Bert(config)(torch.zeros(1, 9).long())", "9 tokens"),
+        ("bert.Bert(config)(torch.tensor([[1]]), torch.tensor([[2]]))", "segments", "2"),
+        ("bert.Bert(config)(torch.tensor([[1]]), torch.tensor([[-1]]))", "segments", "-1"),
         ("models.load_model(folder)", "config.json"),
         ("models.load_model(folder / 'nowhere')", "nowhere"),
         ("models.load_model(folder / 'other')", "config.json", "'Mamba'"),
@@ -323,6 +325,7 @@ BAD = {
     "calibration and scaling": [
         ("calibration.reliability_bins(torch.tensor([0.5]), torch.tensor([True, False]))", "1 confidences", "2 results"),
         ("calibration.reliability_bins(torch.tensor([0.5]), torch.tensor([True]), 0)", "0 bins"),
+        ("calibration.reliability_bins(torch.tensor([1.5]), torch.tensor([True]))", "confidences", "1.5"),
         ("calibration.fit_temperature(torch.zeros(0, 3), torch.zeros(0).long())", "0 rows"),
         ("calibration.fit_temperature(torch.zeros(1, 3), torch.tensor([3]))", "3", "0 to 2"),
         ("calibration.risk_coverage(torch.zeros(0), torch.zeros(0).bool())", "0 confidences"),
@@ -338,6 +341,8 @@ BAD = {
     ],
     "retrieval and recording": [
         ("retrieval.BM25([])", "text"),
+        ("retrieval.BM25(['the cat'])", "'the cat'"),
+        ("retrieval.BM25('the cat')", "'t'"),
         ("retrieval.BM25([['a']], k1=-1)", "k1=-1"),
         ("retrieval.BM25([['a']], b=2)", "b=2"),
         ("retrieval.DenseIndex(torch.zeros(0, 3))", "vector"),

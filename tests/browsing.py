@@ -123,6 +123,6 @@ class Visitor:
             "response", lambda response: say(f"{response.status}: {response.url}") if response.status >= 400 else None
         )
         tab.goto(f"{self.home}/{name}")
-        tab.evaluate("window.MathJax?.startup?.promise?.then(() => 0)")
+        tab.evaluate("window.typesetFormulas?.().then(() => 0)")
         yield tab
         tab.close()

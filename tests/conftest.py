@@ -6,7 +6,7 @@ import shutil
 import jaxtyping
 import pytest
 
-from tests.browsing import HEAD, blames
+from tests.browsing import HEAD, blames, build_once, of_this_run
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,12 @@ def browser():
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The book, all its pages built anew once in this run, by whichever process needs it first."""
+    build_once(of_this_run(tmp_path_factory) / "book")
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 import pytest
 
 from tests.axe import complaints
-from tests.browsing import BOOK, NARROW, Visitor, all_pages, build_once, of_this_run
+from tests.browsing import BOOK, NARROW, Visitor, all_pages
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """The names of the pages of the book, built anew in this run."""
-    build_once(of_this_run(tmp_path_factory) / "book")
+def pages(built):
+    """The names of the pages of the book."""
     names = [path.relative_to(BOOK).as_posix() for path in all_pages()]
     assert len(names) > 10
     return names

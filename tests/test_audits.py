@@ -10,20 +10,14 @@ import yaml
 from bs4 import BeautifulSoup
 
 from tests import lighthouse
-from tests.browsing import BOOK, ROOT, all_pages, make, served
+from tests.browsing import BOOK, ROOT, all_pages, served
 from tests.pages import page as read
 from tests.printing import contents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("built")]
 HEAVIEST = 1_500_000  # bytes of a page with all that it loads by itself
 AT_ONCE = ("script", "link", "img")  # elements that load something, if nothing says later
 PAGES = [page for _, pages in contents() for page in pages]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built():
-    result = make("book")
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def page(name: str) -> BeautifulSoup:

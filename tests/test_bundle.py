@@ -5,15 +5,13 @@ import zipfile
 
 import pytest
 
-from tests.browsing import BOOK, Visitor, make
+from tests.browsing import BOOK, Visitor
 from tests.bundling import FOLDER, bundled, pack
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory):
+def unpacked(built, tmp_path_factory):
     """The bundle of the built book, unpacked in a folder whose name has a space."""
-    result = make("book")
-    assert result.returncode == 0, result.stdout + result.stderr
     folder = tmp_path_factory.mktemp("on a disk")
     pack(BOOK, folder / "book.zip")
     assert (folder / "book.zip").stat().st_size < 20_000_000

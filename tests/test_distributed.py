@@ -255,7 +255,10 @@ def one_process(tmp_path_factory):
     return SimpleNamespace(path=path, did={name: do(name) for name in JOBS})
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=["two processes", "four processes"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(2, id="two processes"), pytest.param(4, id="four processes", marks=pytest.mark.soak)],
+)
 def several(request, one_process, tmp_path_factory):
     """What several processes did with all of it."""
     n, folder = request.param, tmp_path_factory.mktemp("several")

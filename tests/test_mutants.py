@@ -85,7 +85,8 @@ ATTENTION = [
     ("scores + mask, mask != -math.inf", "scores - mask, mask != -math.inf"),
     ("scores + mask, mask != -math.inf", "scores + mask, mask != math.inf"),
     ('"B K S D -> B (K group) S D"', '"B K S D -> B (group K) S D"'),
-    ("self.key[rows], self.value[rows]", "self.key[rows], self.value"),
+    ("self._keys.index_select(0, rows), self", "self._keys, self"),
+    (", self._values.index_select(0, rows)", ", self._values"),
     (
         "query = self.query_norm(split_heads(self.query(x), self.n_heads))",
         "query = split_heads(self.query(x), self.n_heads)",
@@ -163,7 +164,9 @@ def test_every_planted_fault_has_its_one_place(file, old, new):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
 @pytest.mark.parametrize("test_file", MUTANTS)
-def test_the_tests_notice_every_planted_fault(test_file, tmp_path):
+@pytest.mark.parametrize("every", [pytest.param(3, id="a third"), pytest.param(1, id="all", marks=pytest.mark.soak)])
+def test_the_tests_notice_every_planted_fault(test_file, every, tmp_path):
+    planted = MUTANTS[test_file][::every]
     shutil.copytree(ROOT / "llmcourse", tmp_path / "llmcourse", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tests").mkdir()
     for name in ("__init__.py", "conftest.py", "browsing.py", "mutants.py", test_file):
@@ -176,11 +179,15 @@ def test_the_tests_notice_every_planted_fault(test_file, tmp_path):
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     run = subprocess.run(
-        [sys.executable, "-P", __file__, test_file], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, check=True
+        [sys.executable, "-P", __file__, test_file, str(every)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
     )
     unchanged, *codes = json.loads(run.stdout)
     assert unchanged == pytest.ExitCode.OK
-    results = zip(codes, MUTANTS[test_file], strict=True)
+    results = zip(codes, planted, strict=True)
     # Any other code than that of a failed test (not importable, out of time) proves nothing about the tests.
     assert [(code, *mutant) for code, mutant in results if code != pytest.ExitCode.TESTS_FAILED] == []
 
@@ -280,5 +287,5 @@ if __name__ == "__main__":
     import torch
 
     torch.testing.assert_close(torch.zeros(1), torch.zeros(1))  # imports 500 modules that each fork then has
-    wanted = sys.argv[1]
-    print(json.dumps([exit_code(wanted), *(with_mutant(*mutant, wanted) for mutant in MUTANTS[wanted])]))
+    wanted, every = sys.argv[1], int(sys.argv[2])
+    print(json.dumps([exit_code(wanted), *(with_mutant(*mutant, wanted) for mutant in MUTANTS[wanted][::every])]))

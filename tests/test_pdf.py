@@ -10,7 +10,7 @@ from pypdf import PdfReader
 from pypdf.generic import ArrayObject
 
 from llmcourse import __version__
-from tests.browsing import BOOK, ROOT, make
+from tests.browsing import BOOK, ROOT
 from tests.printing import CUT, PRINTED, anchor, composed, contents, laid_out, printed
 
 pytestmark = pytest.mark.slow
@@ -73,11 +73,6 @@ def pictures(reader: PdfReader) -> list[int]:
     ]
 
 
-def book() -> None:
-    result = make("book")
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 def judge(reader: PdfReader, pages: list[str]) -> None:
     """What holds for a PDF of any pages."""
     texts = [text_of(page) for page in reader.pages]
@@ -98,9 +93,8 @@ def judge(reader: PdfReader, pages: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def few(browser, tmp_path_factory):
+def few(built, browser, tmp_path_factory):
     """A PDF of two pages of the book, and what was cut off in it."""
-    book()
     target = tmp_path_factory.mktemp("pdf") / "few.pdf"
     cut = printed(browser, target, only=FEW)
     return PdfReader(target), cut
@@ -144,8 +138,7 @@ def test_without_a_book_it_says_what_to_do(browser, tmp_path):
 
 
 @pytest.mark.soak
-def test_the_whole_book_is_printed(browser, tmp_path):
-    book()
+def test_the_whole_book_is_printed(built, browser, tmp_path):
     target = tmp_path / "llmcourse.pdf"
     assert printed(browser, target) == []
     reader = PdfReader(target)

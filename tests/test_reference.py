@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.browsing import BOOK, ROOT, make
+from tests.browsing import BOOK, ROOT
 from tests.pages import extension
 
 reference = extension("reference")
@@ -83,9 +83,7 @@ def test_a_docstring_becomes_text_that_shows_no_marks():
 
 
 @pytest.mark.slow
-def test_the_built_pages_hold_every_name_and_the_search_knows_it():
-    result = make("book")
-    assert result.returncode == 0, result.stdout + result.stderr
+def test_the_built_pages_hold_every_name_and_the_search_knows_it(built):
     texts = {page: (BOOK / f"{page}.html").read_text("utf-8") for page in reference.pages(ROOT)}
     assert len(texts) == 5 and all(len(text) < 400_000 for text in texts.values())
     together = "".join(texts.values())

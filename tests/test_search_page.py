@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browsing import BOOK, Visitor, make
+from tests.browsing import BOOK, Visitor
 
 pytestmark = pytest.mark.slow
 WANTED = {  # what is typed, and the page that is about it
@@ -34,12 +34,6 @@ def found(tab) -> list[str]:
     links = tab.locator("#search-results ul.search > li > a").evaluate_all("all => all.map((one) => one.href)")
     pages = [link.split("#")[0].split("?")[0].removeprefix(f"{BOOK.as_uri()}/") for link in links]
     return list(dict.fromkeys(pages))
-
-
-@pytest.fixture(scope="module")
-def built():
-    result = make("book")
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_right_page_is_among_the_first_three(browser, built):

@@ -31,7 +31,8 @@ OWN_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # A name that a script puts together is written nowhere whole.
 MADE = ("bs-", "tooltip", "modal", "collaps", "offcanvas", "carousel", "btn-close", "svg-inline")
 # MathJax is 264 KB, compressed, and works for half a second on a phone. So it comes when a formula is near, when somebody begins
-# to move or type, or for a place inside the page, whose height formulas change. Who asks for its promise gets it at once.
+# to move or type, or for a place inside the page, whose height formulas change. `typesetFormulas` asks for it at once, and its
+# promise is kept when all formulas stand.
 ON_DEMAND = """<script>
 (() => {
   let asked;
@@ -40,7 +41,7 @@ ON_DEMAND = """<script>
     document.head.append(Object.assign(document.createElement("script"), {
       src: "%s", onload: () => done(window.MathJax.startup.promise), onerror: () => done() }));
   });
-  window.MathJax = { startup: { get promise() { return load(); } } };
+  window.typesetFormulas = load;
   for (const begun of ["scroll", "keydown", "pointerdown", "beforeprint"]) addEventListener(begun, load, { once: true, passive: true });
   addEventListener("DOMContentLoaded", () => {
     if (location.hash) return load();

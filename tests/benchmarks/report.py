@@ -111,8 +111,13 @@ def _machine(results: Mapping[str, Mapping]) -> str:
 
 def plot_growth(rows: list[Mapping]) -> None:
     """Seconds against size, both logarithmic: a power law is a straight line."""
-    figure, axes = plt.subplots(2, 3, figsize=(10, 6), layout="constrained")
-    for axis, row in zip(axes.flat, rows, strict=False):
+    columns = 4
+    figure, axes = plt.subplots(
+        -(-len(rows) // columns), columns, figsize=(12, 5.5), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat[len(rows) :]:
+        axis.remove()
+    for axis, row in zip(axes.flat[: len(rows)], rows, strict=True):
         axis.loglog(row["sizes"], row["processor"], "o-", color="#0072b2")
         axis.set(title=f"{row['title']}: {row['exponent']:.2f}", xlabel=row["size"], ylabel="processor seconds")
         axis.title.set_size(9), axis.xaxis.label.set_size(8), axis.yaxis.label.set_size(8)

@@ -1,11 +1,14 @@
 """What it costs to begin: an import, and the book."""
 
+import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.growth import Growth
 from tests.benchmarks.measuring import OURS, Comparison, Contestant, rounded
 from tests.timing import spent_by
 
@@ -17,22 +20,49 @@ def importing(module: str) -> Contestant:
     return Contestant(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=ROOT))
 
 
+def building(folder: str, *choices: str) -> Callable[[], object]:
+    """Building the book into a folder."""
+    command = [sys.executable, "-m", "jupyter_book", "build", str(ROOT), "--path-output", folder, "-q", *choices]
+    return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def run_notebooks() -> None:
+    """Every cell of every notebook, on two processes, its output compared with what is stored."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "-p", "tests.strict_nbval"]
+    subprocess.run([*command, "--nbval", "notebooks", "--nbval-cell-timeout=300"], check=True, cwd=ROOT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Book:
-    """The book, built into an empty folder, and built again with nothing changed."""
+    """The book, built into an empty folder, and built again with nothing changed; and all its notebooks, run."""
 
     title: str = "The book"
 
     def run(self, *, short: bool = False) -> dict:
-        """Seconds of both builds."""
+        """Seconds of each."""
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "jupyter_book", "build", str(ROOT), "--path-output", folder, "-q"]
-            spent = {
-                name: spent_by(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
-                for name in ("cold", "warm")
-            }
+            works = {"built": building(folder), "built again": building(folder), "all notebooks": run_notebooks}
+            spent = {name: spent_by(work) for name, work in works.items()}
         times = {name: {"processor": rounded(one.processor), "wall": rounded(one.wall)} for name, one in spent.items()}
-        return {"kind": "times", "title": self.title, "goals": {"warm": 10.0}, "times": times}
+        return {
+            "kind": "times",
+            "title": self.title,
+            "goals": {"built again": 10.0, "all notebooks": 15 * 60.0},
+            "times": times,
+        }
+
+
+def building_chapters(n: int) -> Callable[[], object]:
+    """Building the first page and n chapters, each time anew."""
+    chapters = [{"file": f"notebooks/{path.stem}"} for path in sorted((ROOT / "notebooks").glob("*.ipynb"))[:n]]
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            contents = Path(folder, "contents.yml")
+            contents.write_text(json.dumps({"format": "jb-book", "root": "book/index", "chapters": chapters}))
+            building(folder, "--toc", str(contents))()
+
+    return work
 
 
 ROWS = {
@@ -44,4 +74,13 @@ ROWS = {
         goals={OURS: 1 / 1.05},
     ),
     "book": Book(),
+    "growth-chapters": Growth(
+        title="The book, by chapters",
+        size="chapters",
+        law="a + b·n: every chapter is read and written once, beside a start that is always the same",
+        expected=(0.3, 1.1),
+        sizes=(3, 6, 12, 23),
+        make=building_chapters,
+        rounds=1,
+    ),
 }
