@@ -3,6 +3,7 @@
 axe-core comes from the package axe-playwright-python, of which nothing else is used.
 """
 
+from collections.abc import Sequence
 from importlib import resources
 
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
@@ -42,28 +43,28 @@ THIN_OUT = """() => {
     document.head.append(Object.assign(document.createElement("style"), {
         id: "thinned", textContent: ".stood-for { visibility: hidden !important; }" }));
 }"""
-RUN = """async ([tags, rules, contrast, onlyColours]) => {
+RUN = """async ([tags, rules, contrast, only]) => {
     const options = { resultTypes: ["violations"] };
     const whole = { runOnly: tags, rules: { ...rules, "color-contrast": { enabled: false } }, ...options };
     const colours = { runOnly: { type: "rule", values: ["color-contrast"] }, ...options };
     const results = contrast ? [await axe.run(colours)] : [];
     document.getElementById("thinned")?.remove();
-    results.push(await axe.run(onlyColours ? { runOnly: { type: "rule", values: ["link-in-text-block"] }, ...options } : whole));
+    results.push(await axe.run(only.length ? { runOnly: { type: "rule", values: only }, ...options } : whole));
     return { passes: results.flatMap((result) => result.passes), violations: results.flatMap((result) => result.violations) };
 }"""
 
 
-def judged(tab, contrast: str = "of all", only_colours: bool = False) -> tuple[set[str], list[str]]:
+def judged(tab, contrast: str = "of all", only: Sequence[str] = ()) -> tuple[set[str], list[str]]:
     """The names of the rules that the page passes, and a line for each element that breaks one.
 
     contrast: of which words the contrast is judged: "of all", "of one a colour" or "of none"
-    only_colours: leave out the rules in which colours have no part
+    only: the names of the rules to judge beside the contrast; none stands for all
     """
     tab.evaluate(UNFOLD)
     tab.evaluate(AXE)
     if contrast == "of one a colour":
         tab.evaluate(THIN_OUT)
-    result = tab.evaluate(RUN, [TAGS, {name: {"enabled": True} for name in NAMED}, contrast != "of none", only_colours])
+    result = tab.evaluate(RUN, [TAGS, {name: {"enabled": True} for name in NAMED}, contrast != "of none", list(only)])
     broken = [f"{rule['id']}: {node['html'][:150]}" for rule in result["violations"] for node in rule["nodes"]]
     return {rule["id"] for rule in result["passes"]}, broken
 

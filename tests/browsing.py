@@ -30,13 +30,14 @@ def build_once(mark: Path) -> None:
 
     with mark.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if file.tell():
+        if os.fstat(file.fileno()).st_size:  # asked only now: it may have grown while this process waited
             return
         (BOOK / ".built").unlink(missing_ok=True)
         result = make("book")
         assert result.returncode == 0, result.stdout + result.stderr
         assert "_build/html/index.html" in result.stdout
         file.write("built")
+        file.flush()  # before the lock is given back
 
 
 def of_this_run(tmp_path_factory) -> Path:
