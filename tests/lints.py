@@ -193,9 +193,12 @@ def definitions(module: str) -> Iterator[str]:
 
 
 def shown_code_is_that_of_the_package(chapter: Chapter) -> Iterator[str]:
-    for shown in (data.get("text/markdown", "") for cell in chapter.code for data in data_of(cell)):
+    for data in (data for cell in chapter.code for data in data_of(cell)):
+        shown = data.get("text/markdown", "")
         if match := re.fullmatch(r"`(llmcourse/[^`]+)`\n\n```python\n(.*)\n```", shown, re.DOTALL):
             left = match[2]
+            if data["text/plain"] != left:  # nbval compares this one
+                yield f"run: make notebooks. The plain text is not the code:\n{data['text/plain']}"
             known = {one for file in match[1].split(", ") for one in definitions(file)}
             for code in sorted(known, key=len, reverse=True):
                 left = left.replace(code, "")

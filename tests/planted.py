@@ -109,6 +109,10 @@ def show_old_source(notebook: NotebookNode) -> None:
     data["text/markdown"] = data["text/markdown"].replace("equals is not None", "equals is None")
 
 
+def end_plain_source_with_a_line_break(notebook: NotebookNode) -> None:
+    cell_with(notebook, "show_source(claim)").outputs[0].data["text/plain"] += "\n"
+
+
 def set_exercise(notebook: NotebookNode) -> None:
     card = exercise_card(MendSoftmax, "1.1").replace("Stuck?", "Lost?")
     add(notebook, new_markdown_cell(card, metadata={"exercise": "MendSoftmax"}))
@@ -168,6 +172,7 @@ STORED = (
     ),
     defect("an address in memory", lambda n: add(n, code("print(x)", printed("<object at 0x7f1234567890>"))), MACHINES),
     defect("old code of the package", show_old_source, SHOWN),
+    defect("a plain text that is not the code shown", end_plain_source_with_a_line_break, SHOWN),
     defect("a directive", lambda n: add(n, new_markdown_cell("```{note}\nx\n```")), "prose_is_plain_markdown"),
     defect("a role", lambda n: add(n, new_markdown_cell("as {cite:t}`x` says")), "prose_is_plain_markdown"),
     defect("a long cell", lambda notebook: add(notebook, code("\n".join(["x = 1"] * 21))), "cells_are_small"),
