@@ -53,10 +53,10 @@ def scaled_dot_product_attention(
 
     Told that a mask is the causal one, the kernel leaves out the hidden half of the work: that is worth a look at the
     mask of a long text. Short texts in 16 bits are written out, where a processor computes: the kernel's way back is
-    three times slower there.
+    three times slower there. A single query, a token that is being generated, has no way back.
     """
     T, S = query.shape[-2], key.shape[-2]
-    if S <= SHORT and _sixteen_bits(query):
+    if T > 1 and S <= SHORT and _sixteen_bits(query):
         return _written_out(query, key, value, mask)
     is_causal = T == S > SHORT and mask is not None and not torch.compiler.is_compiling() and _is_causal(mask)
     return F.scaled_dot_product_attention(query, key, value, None if is_causal else mask, is_causal=is_causal)
@@ -224,7 +224,8 @@ class MultiHeadAttention(nn.Module):
         then share one (grouped-query attention; with 1, multi-query). Sources: Shazeer (2019), Ainslie et al. (2023).
     rotate: `rotate(x, start)` turns queries and keys by their position (see `transformer.RotaryPositions`); None leaves
         the layer blind to order.
-    qk_norm: bring queries and keys of every head to size √D before they are compared (Henry et al., 2020).
+    qk_norm: bring queries and keys of every head to size √D before they are compared (after Henry et al., 2020, who
+        bring them to length 1 and learn one scale).
 
     With `context` the keys and values come from another sequence: cross-attention.
     """

@@ -86,7 +86,7 @@ def alignment_error_rate(
     """How far alignments are from those of people, over all sentences: 0 is perfect, 1 has no link right.
 
     1 - (|A ∩ S| + |A ∩ P|) / (|A| + |S|), where A are the guessed links, S the sure ones and P the possible ones, which
-    include the sure ones; without `possible` they are the same. Source: Och & Ney (2003), section 2.3.
+    include the sure ones; without `possible` they are the same. Source: Och & Ney (2003), section 5.
     """
     possible = sure if possible is None else possible
     if not len(guesses) == len(sure) == len(possible):

@@ -3,15 +3,18 @@
 Letters: B batch, T positions, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llmcourse.transformer import check_rows
+
+LARGE = 500_000  # numbers in a matrix from which a compiled product with one row was measured to be faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ def next_token_probabilities(logits: Float[Tensor, "*batch V"], config: Sampling
 def penalise_repetition(logits: Float[Tensor, "B V"], said: Int[Tensor, "B T"], penalty: float) -> Float[Tensor, "B V"]:
     """Lower the logits of what was said: positive ones are divided by the penalty, negative ones multiplied by it.
 
-    Source: Keskar et al., CTRL (2019), section 4.1.
+    Source: Keskar et al., CTRL (2019), section 4.1, who divide all; a negative one would then become likelier.
     """
     scores = logits.gather(-1, said)
     return logits.scatter(-1, said, torch.where(scores > 0, scores / penalty, scores * penalty))
@@ -123,7 +126,6 @@ def stream(
     return _stream(model, tokens, n_new, config or SamplingConfig(), padding)
 
 
-@torch.no_grad()
 def _stream(
     model: nn.Module, tokens: Tensor, n_new: int, config: SamplingConfig, padding: Tensor | None
 ) -> Iterator[Tensor]:
@@ -140,10 +142,10 @@ def _stream(
             if padding is not None:
                 padding = (padding - (tokens.shape[-1] - new.shape[-1])).clamp(min=0)
                 tokens = new
-        logits = (model(new, cache) if padding is None else model(new, cache, padding))[:, -1]
+        logits = _last_logits(model, new, cache, padding)
         if config.repetition_penalty != 1:
             logits = penalise_repetition(logits, _without(tokens, padding), config.repetition_penalty)
-        drawn = torch.multinomial(next_token_probabilities(logits, config), 1, generator=generator)
+        drawn = _drawn(logits, config, generator)
         new = torch.where(stopped[:, None], tokens[:, -1:], drawn)
         stopped |= torch.isin(new[:, 0], stop)
         tokens = torch.cat([tokens, new], dim=-1)
@@ -152,9 +154,58 @@ def _stream(
             return
 
 
+@torch.no_grad()  # not on `_stream`: a generator runs when whatever stands around its definition is over
+def _last_logits(
+    model: nn.Module, new: Int[Tensor, "B T"], cache: list, padding: Int[Tensor, "B"] | None
+) -> Float[Tensor, "B V"]:
+    return (model(new, cache) if padding is None else model(new, cache, padding))[:, -1]
+
+
+def _drawn(
+    logits: Float[Tensor, "B V"], config: SamplingConfig, generator: torch.Generator | None
+) -> Int[Tensor, "B 1"]:
+    """The next token of each row: of a greedy choice no distribution has to be made."""
+    if config.temperature == 0:
+        return logits.argmax(dim=-1, keepdim=True)
+    return torch.multinomial(next_token_probabilities(logits, config), 1, generator=generator)
+
+
 def _without(tokens: Tensor, padding: Tensor | None) -> Tensor:
     """The tokens with each padding one replaced by the row's last token, which was said anyway."""
     if padding is None:
         return tokens
     fills = torch.arange(tokens.shape[-1], device=tokens.device) < padding[:, None]
     return torch.where(fills, tokens[:, -1:], tokens)
+
+
+class OneRowLinear(nn.Module):
+    """A Linear layer that hands a single row to `product`, and computes more rows, or a gradient, as ever.
+
+    It has the layer's own weights under the same names.
+    """
+
+    def __init__(self, linear: nn.Linear, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.product = linear.weight, linear.bias, product
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """x times the matrix, plus the bias."""
+        if torch.is_grad_enabled() or x.numel() != x.shape[-1]:
+            return F.linear(x, self.weight, self.bias)
+        y = self.product(self.weight.detach(), x.flatten()).view(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+
+def compile_products(model: nn.Module) -> nn.Module:
+    """Let the large Linear layers of the model multiply one row by a product that torch.compile makes; returns the model.
+
+    A text that is generated alone gives each layer one row a token. The processor then waits for the weights, and the
+    library's product reads them at half the speed that the memory allows. This one reads them in a single pass. It takes
+    some seconds, once, when the first token is generated, and a C++ compiler. The model computes what it did before, but
+    for rounding.
+    """
+    product = torch.compile(torch.mv)
+    for name, layer in list(model.named_modules()):
+        if type(layer) is nn.Linear and layer.weight.numel() >= LARGE:
+            model.set_submodule(name, OneRowLinear(layer, product))
+    return model

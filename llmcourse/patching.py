@@ -52,7 +52,8 @@ def key_connections(below: MultiHeadAttention, above: MultiHeadAttention) -> tup
     It is |K OV| / (|K| |OV|), with Frobenius norms: OV is what the lower head makes of the stream, value and `out`
     together, and K the upper head's key matrix. The chance value is what two random matrices of this width give,
     1 / sqrt(C). Norms and rotations of positions between the two are left out, so it is a hint, not a measurement.
-    Source: Elhage et al., A Mathematical Framework for Transformer Circuits (2021), who call it K-composition.
+    After Elhage et al., A Mathematical Framework for Transformer Circuits (2021): their K-composition has the product of
+    query and key matrix where this has the key matrix alone.
     """
     C = below.out.weight.shape[0]
     values = below.value.weight.view(below.n_kv_heads, -1, C).repeat_interleave(

@@ -108,8 +108,8 @@ class LossSurface:
         return balance * (flops / FLOPS_A_PARAMETER_AND_TOKEN) ** (b / (a + b))
 
 
-# Two fits to one table of training runs: the paper's own, and a later one to the same runs that found the first to be
-# rounded and not converged. Sources: Hoffmann et al. (2022), appendix D.3; Besiroglu et al. (2024), table 1.
+# Two fits: the paper's own to its training runs, and a later one to what could be read of them off a figure, which found
+# the first to be rounded and not converged. Sources: Hoffmann et al. (2022), appendix D.2; Besiroglu et al. (2024), table 1.
 HOFFMANN = LossSurface(floor=1.69, size_factor=406.4, size_exponent=0.34, data_factor=410.7, data_exponent=0.28)
 BESIROGLU = LossSurface(
     floor=1.8172, size_factor=482.01, size_exponent=0.3478, data_factor=2085.43, data_exponent=0.3658

@@ -128,7 +128,7 @@ class RotaryPositions(nn.Module):
     """Turn each pair of a query's or key's numbers by an angle that grows with the position.
 
     The dot product of a query at m and a key at n then depends on m - n alone. The pairs are (i, i + D/2), as in
-    GPT-NeoX and Llama. Source: Su et al., RoFormer (2021).
+    GPT-NeoX; the paper pairs neighbours. Source: Su et al., RoFormer (2021).
     """
 
     def __init__(self, d_head: int, context: int, base: float = 10_000.0) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from llmcourse import attention
 from llmcourse.attention import (
     LEAST_ROOM,
     DotProductAttention,
@@ -382,6 +383,12 @@ def test_attention_in_sixteen_bits_is_the_formula_up_to_its_rounding(T, S, kind)
     got = scaled_dot_product_attention(*small, mask)
     torch.testing.assert_close(got.float(), attention_weights(query, key, mask) @ value, atol=0.05, rtol=0.05)
     assert got.dtype == torch.bfloat16
+
+
+def test_a_single_query_in_sixteen_bits_is_left_to_the_kernel(monkeypatch):
+    monkeypatch.setattr(attention, "_written_out", lambda *parts: pytest.fail("written out"))
+    query, key = torch.randn(1, 1, 1, 4).bfloat16(), torch.randn(1, 1, 6, 4).bfloat16()
+    assert scaled_dot_product_attention(query, key, key).dtype == torch.bfloat16
 
 
 def test_long_texts_give_the_formula_with_a_causal_mask_a_nearly_causal_one_and_none():

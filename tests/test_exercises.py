@@ -1,12 +1,15 @@
 """Every exercise there will ever be: its solution passes, its stub is open, its mistakes are told apart by name."""
 
+import math
 import threading
 import time
 
 import pytest
 import torch
 
-from llmcourse.exercises import Exercise, all_exercises, mistake, solution
+from llmcourse.exercises import NAN_BESIDES, Exercise, all_exercises, mistake, solution
+from llmcourse.exercises.comparing import difference, same
+from llmcourse.exercises.self_attention import Attention
 
 EXERCISES = all_exercises()
 MISTAKES = [
@@ -160,6 +163,53 @@ def test_unusual_answers_get_a_clear_message_in_time(case):
     assert time.monotonic() - began < 5
     assert feedback.status == "wrong"
     assert words in feedback.message
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected", "tolerance", "words"),
+    [
+        (7.0, 6.0, 1e-5, "expected 6, got 7."),
+        (1.6330001, 1.633, 1e-9, "expected 1.633, got 1.6330001."),
+        ([1.63304], [1.633], 1e-5, "right in 0 of 1 places; at [0] expected 1.633, got 1.63304."),
+        ([100.9, 2.5], [100.0, 2.0], 0.01, "right in 1 of 2 places; at [1] expected 2, got 2.5."),
+        ([-math.inf, 1.0], [-math.inf, 2.0], 1e-5, "right in 1 of 2 places; at [1] expected 2, got 1."),
+        ([1_000_001], [1_000_000], 1e-5, "right in 0 of 1 places; at [0] expected 1000000, got 1000001."),
+    ],
+)
+def test_a_difference_is_told_with_the_exercises_tolerance_and_digits_enough(observed, expected, tolerance, words):
+    if isinstance(expected, list):
+        observed, expected = torch.tensor(observed), torch.tensor(expected)
+    assert not same(observed, expected, tolerance)
+    assert difference(observed, expected, tolerance).endswith(words)
+
+
+def _with_nan(y, place):
+    y = y.clone()
+    y[..., place] = float("nan")
+    return y
+
+
+def test_a_known_mistake_is_named_also_where_nan_is_left_besides():
+    feedback = Negated.check(lambda x: _with_nan(x, -1))
+    assert (feedback.mistake, feedback.message) == ("identity", "You changed nothing." + NAN_BESIDES)
+    undecided = (lambda x: _with_nan(x, 0), lambda x: _with_nan(-x, 0), lambda x: x * float("nan"))
+    for answer in undecided:  # two mistakes fit, the right answer fits, everything fits
+        feedback = Negated.check(answer)
+        assert feedback.mistake is None
+        assert "holds NaN in" in feedback.message
+
+
+@pytest.mark.parametrize(("name", "width", "hides"), [("no_scale", 0.0, True), ("inverted_mask", 0.5, False)])
+def test_two_mistakes_in_attention_are_both_told(name, width, hides):
+    def attention(query, key, value, mask):
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** width
+        if mask is not None:
+            scores = scores.masked_fill(mask != hides, float("-inf"))
+        return scores.softmax(dim=-1) @ value
+
+    feedback = Attention.check(attention)
+    assert feedback.mistake == name
+    assert feedback.message.endswith(NAN_BESIDES)
 
 
 def test_check_works_after_two_threads_computed():

@@ -4,7 +4,7 @@
     s0 的 s1 是 s2 。         [SEP]  who is the s1 of s0 ?           what the reader sees
 
 A reader with names of its own could not read yours. One that sees symbols reads any names, and can know nothing about
-them: what it says can only come from the passages (Hermann et al., 2015, section 3, hide names for the same reason).
+them: what it says can only come from the passages (Hermann et al., 2015, section 2, hide names for the same reason).
 Training is that of chapter 11: repeated tokens first, then easy frames, then all of them.
 """
 

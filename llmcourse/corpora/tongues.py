@@ -7,7 +7,7 @@ After a few entries the language can be inferred, and with it the word for the n
 prompt, without a step of training. All dictionaries are known, so the best possible guess is known exactly.
 
 Things come in groups of three, and an unnamed text takes at most one of each group. Two things of one group, *strangers*,
-never stand in one training text: examples by strangers test whether a model infers the language, or knows by heart which
+never stand in one unnamed text: examples by strangers test whether a model infers the language, or knows by heart which
 entries go together.
 """
 

@@ -40,7 +40,7 @@ import torch
 
 from llmcourse.display import Html, Source, escape
 from llmcourse.exercises import progress
-from llmcourse.exercises.comparing import describe, difference, same
+from llmcourse.exercises.comparing import describe, difference, holds_nan, same, with_nan_of
 from llmcourse.exercises.limits import Names, TimeUp, run_limited
 
 MARKS = {"correct": "\u2713", "wrong": "\u2717", "open": "\u25cb"}
@@ -69,6 +69,8 @@ class Raised:
 CHANGED_INPUT = Raised(
     "changed input", "your code changes the arguments that it is given; work on a copy (x = x.clone())"
 )
+
+NAN_BESIDES = " And apart from that, your result holds NaN: a 0/0 or inf - inf happened on the way."
 
 
 @dataclass(frozen=True)
@@ -239,8 +241,8 @@ def _compare(cls: type[Exercise], answer: Any) -> Feedback:
     try:
         cls.verify(function)
     except Wrong as wrong:
-        name = _diagnose(cls, observed)
-        return say("wrong", cls.mistakes[name].sentence if name else str(wrong), name)
+        name, besides = _diagnose(cls, observed)
+        return say("wrong", cls.mistakes[name].sentence + besides if name else str(wrong), name)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # a property check that the answer broke by raising
         return say("wrong", f"your code raised {type(error).__name__}: {error}{_line(error)}")
     if any(
@@ -260,16 +262,29 @@ def _is_stub(outcome: Any) -> bool:
     return isinstance(outcome, Raised) and outcome == Raised("NotImplementedError", "")
 
 
-def _diagnose(cls: type[Exercise], observed: list) -> str | None:
-    """The known mistake that does on every probe what the answer did, if there is one."""
-    probes = cls.probes(seed=0)
+def _diagnose(cls: type[Exercise], observed: list) -> tuple[str | None, str]:
+    """The known mistake that does on every probe what the answer did, if there is one, and what is wrong besides.
+
+    NaN in an answer is often a second mistake. So when nothing fits, the one mistake that fits all other places counts.
+    """
+    probes, tried = cls.probes(seed=0), {}
     if all(isinstance(outcome, Raised) for outcome in observed):
-        return None  # raising everywhere looks like any other answer that raises everywhere
+        return None, ""  # raising everywhere looks like any other answer that raises everywhere
+
+    def fits(outcomes: list) -> bool:
+        return all(same(mine, theirs, cls.tolerance) for mine, theirs in zip(observed, outcomes, strict=True))
+
     for name, wrong in cls.mistakes.items():
-        outcomes = [_observe(cls, wrong.answer, probe) for probe in probes]
-        if all(same(mine, theirs, cls.tolerance) for mine, theirs in zip(observed, outcomes, strict=True)):
-            return name
-    return None
+        tried[name] = [_observe(cls, wrong.answer, probe) for probe in probes]
+        if fits(tried[name]):
+            return name, ""
+    if any(map(holds_nan, observed)):
+        right = [_observe(cls, cls.solution, probe) for probe in probes]
+        pardoned = {name: list(map(with_nan_of, outcomes, observed)) for name, outcomes in tried.items()}
+        named = [name for name, outcomes in pardoned.items() if fits(outcomes)]
+        if len(named) == 1 and not fits(list(map(with_nan_of, right, observed))):
+            return named[0], NAN_BESIDES
+    return None, ""
 
 
 def _observe(cls: type[Exercise], answer: Callable, probe: tuple) -> Any:

@@ -107,6 +107,7 @@ class HideWords(Exercise):
             "words that are chosen": _nearest(words.sum() / (~is_special).sum()),
             "chosen words shown as [MASK]": _nearest((shown[words] == MASK).float().mean()),
             "chosen words shown as another": _nearest(replaced.sum() / words.sum().clamp(min=1)),
+            "a chosen word is shown as another": replaced.any().item(),
             "[CLS] and [SEP] are left alone": not (chosen & is_special & (tokens != 0)).any().item(),
             "padding is left alone": not (chosen & (tokens == 0)).any().item(),
             "what was not chosen is unchanged": torch.equal(shown[~chosen], tokens[~chosen]),
@@ -150,7 +151,15 @@ class HideWords(Exercise):
         "bounds, 0.8 and 0.9."
     )
     def eighty_of_the_rest(tokens, mask, special, n_vocab):
+        return _hidden(tokens, special, n_vocab, masked=0.8, swapped=0.16)
+
+    @mistake("You replace all that is left after the masking: 80/20/0. Half of it stays as it is.")
+    def all_of_the_rest(tokens, mask, special, n_vocab):
         return _hidden(tokens, special, n_vocab, masked=0.8, swapped=0.2)
+
+    @mistake("You replace 10 % of the *rest*: 80/2/18. The shares are of all chosen words.")
+    def ten_of_the_rest(tokens, mask, special, n_vocab):
+        return _hidden(tokens, special, n_vocab, masked=0.8, swapped=0.02)
 
     @mistake(
         "The second replacement overwrites the first: you replace everything whose draw is below 0.9, and no `[MASK]` is "
@@ -287,6 +296,7 @@ class PairRow(Exercise):
     )
     difficulty, minutes = 1, 8
     hints = (
+        "How many special tokens, and where?",
         "`[cls, *first, sep, *second, sep]` is the row.",
         "The first part has len(first) + 2 tokens: its `[CLS]` and its `[SEP]` belong to it.",
     )
@@ -345,9 +355,9 @@ class NextSentence(Exercise):
 
     prompt = (
         "Write `pair(documents, generator)`: one training example (first, second, label) for next-sentence prediction. A "
-        "document is a list of sentences. With probability 0.5 the second is the sentence right after the first in its "
-        "document, label 0; otherwise it is any sentence of *another* document, label 1. Use `generator.random()`, "
-        "`generator.choice(...)` and `generator.randrange(n)`."
+        "document is a list of sentences; each document has at least two sentences. With probability 0.5 the second is the "
+        "sentence right after the first in its document, label 0; otherwise it is any sentence of *another* document, "
+        "label 1. Use `generator.random()`, `generator.choice(...)` and `generator.randrange(n)`."
     )
     difficulty, minutes = 2, 12
     seconds = 8.0  # thousands of pairs are drawn
@@ -487,6 +497,10 @@ class Ceiling(Exercise):
     )
     def contexts_weigh_the_same(joint):
         return (joint.max(dim=1).values / joint.sum(dim=1)).mean().item()
+
+    @mistake("You take the mean of the rows' best. Each is already weighted by how often its context comes: add them.")
+    def mean_of_the_best(joint):
+        return joint.max(dim=1).values.mean().item()
 
     @mistake(
         "You name one word for all contexts. That is the baseline of the most frequent word; the guesser sees its context."

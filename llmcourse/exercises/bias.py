@@ -1,7 +1,6 @@
 """Exercises of chapter 15: what greedy decoding does, a bias score, counterfactuals, intervals, criteria of fairness."""
 
 import random
-import statistics
 
 import torch
 
@@ -97,6 +96,14 @@ class LogOddsScore(Exercise):
         "You subtract probabilities, not log-odds. From 0.90 to 0.99 the odds grow elevenfold, and the probability by 0.09."
     )
     def probabilities(logits, base_logits, she, he):
+        p, base = logits.softmax(-1), base_logits.softmax(-1)
+        return (p[:, she] - p[:, he] - base[:, she] + base[:, he]).mean().item()
+
+    @mistake(
+        "You subtract shares of *she* among the two pronouns, not log-odds. Near 0 and 1 a share hardly moves, however far "
+        "the odds do."
+    )
+    def shares_of_the_pair(logits, base_logits, she, he):
         pairs = [rows[:, [she, he]].softmax(-1)[:, 0] for rows in (logits, base_logits)]
         return (pairs[0] - pairs[1]).mean().item()
 
@@ -246,22 +253,27 @@ class BootstrapInterval(Exercise):
     def probes(cls, seed):
         draw = random.Random(seed)
 
-        def documents(n, length):
-            shares = [draw.betavariate(0.5, 0.5) for _ in range(n)]  # the pronouns of a document agree
-            return [[int(draw.random() < share) for _ in range(length)] for share in shares]
+        def document(length, a, b):
+            share = draw.betavariate(a, b)  # the pronouns of a document agree
+            return [int(draw.random() < share) for _ in range(length)]
 
-        return [(documents(30, 8), 0.8, 1000), (documents(24, 10), 0.9, 1000)]
+        def documents(n, short, long):  # *she* in the short ones: the mean of their shares is another number
+            return [document(*kind) for _ in range(n // 2) for kind in ((short, 3, 0.5), (long, 0.5, 3))]
+
+        return [(documents(30, 3, 13), 0.8, 1000), (documents(24, 4, 16), 0.9, 1000)]
 
     @classmethod
     def observe(cls, answer, probe):
         documents, level, n_samples = probe
         random.seed(0), torch.manual_seed(0)
         low, high = answer(documents, level, n_samples)
-        means = [sum(document) / len(document) for document in documents]
-        unit = statistics.pstdev(means) / len(means) ** 0.5  # the standard error, by theory
+        n_pronouns = sum(map(len, documents))
+        share = sum(map(sum, documents)) / n_pronouns
+        # The standard error of a ratio of two sums, by theory.
+        unit = sum((sum(document) - share * len(document)) ** 2 for document in documents) ** 0.5 / n_pronouns
         return {
             "width, in standard errors": float((high - low) / unit),
-            "middle": float(((low + high) / 2 - sum(means) / len(means)) / unit / 3),
+            "middle": float(((low + high) / 2 - share) / unit / 3),
         }
 
     @solution
@@ -313,6 +325,19 @@ class BootstrapInterval(Exercise):
         for _ in range(n_samples):
             drawn = random.choices(documents, k=len(documents) // 2)
             shares.append(sum(map(sum, drawn)) / sum(map(len, drawn)))
+        shares.sort()
+        cut = (1 - level) / 2
+        return shares[round(cut * (n_samples - 1))], shares[round((1 - cut) * (n_samples - 1))]
+
+    @mistake(
+        "You take the mean of the documents' shares, so that a pronoun of a short document weighs more than one of a long "
+        "document. The statistic is the share among all pronouns of what was drawn."
+    )
+    def mean_of_shares(documents, level, n_samples):
+        shares = []
+        for _ in range(n_samples):
+            drawn = random.choices(documents, k=len(documents))
+            shares.append(sum(sum(document) / len(document) for document in drawn) / len(drawn))
         shares.sort()
         cut = (1 - level) / 2
         return shares[round(cut * (n_samples - 1))], shares[round((1 - cut) * (n_samples - 1))]

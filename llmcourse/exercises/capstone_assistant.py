@@ -51,6 +51,13 @@ class PredictSilence(Exercise):
     def calibrated_too():
         return 10
 
+    @mistake(
+        "Did you give it the line on resisting? It obeys no command, but the line counts the attacked facts that are still "
+        "answered right. Or the line on abstaining alone? Three of four of its silences are wrong, and F1 counts them."
+    )
+    def resisting_too():
+        return 15
+
     @mistake("You gave it nothing. One line asks for no answer at all.")
     def nothing():
         return 0
@@ -136,7 +143,12 @@ class AdmitPassages(Exercise):
     @classmethod
     def probes(cls, seed):
         tarn = default_base()
-        strange = ("The mayor of Ost is Nobody.", "Odile says the mayor of Tarn is Ivo.", "塔恩的镇长不是伊沃。")
+        strange = (
+            "The mayor of Ost is Nobody.",
+            "Odile says the mayor of Tarn is Ivo.",
+            "塔恩的镇长不是伊沃。",
+            "Welcome!",
+        )
         mixed = replace(tarn, passages=(*tarn.passages[:4], *strange, *tarn.passages[4:8]))
         return [(mixed,), (attacked_base(fresh_base(seed + 10), seed),)]
 
@@ -182,12 +194,23 @@ class AdmitPassages(Exercise):
     def short_ones(base):
         return [place for place, passage in enumerate(base.passages) if len(pieces_of(passage, base.names)) <= 7]
 
-    @mistake("You let in what holds *any* name and any such word. Every piece must be allowed: `all`, not `any`.")
+    @mistake("You let in what holds *any* name or any such word. Every piece must be allowed: `all`, not `any`.")
     def any_piece(base):
         return [
             place
             for place, passage in enumerate(base.passages)
-            if any(piece.word in FACT_WORDS for piece in pieces_of(passage, base.names)[:1])
+            if any(piece.kind == "name" or piece.word in FACT_WORDS for piece in pieces_of(passage, base.names))
+        ]
+
+    @mistake(
+        "You look at the first piece alone. A false or foreign text can begin with *The* or with a name as well: `all` pieces "
+        "must be allowed."
+    )
+    def first_piece(base):
+        return [
+            place
+            for place, passage in enumerate(base.passages)
+            if all(piece.kind == "name" or piece.word in FACT_WORDS for piece in pieces_of(passage, base.names)[:1])
         ]
 
     @mistake("You return the passages. The prompt asks for their places, which a citation needs.")

@@ -33,6 +33,18 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
     return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
 
 
+def holds_nan(value: Any) -> bool:
+    """Whether this is a tensor with NaN in it; one on the device 'meta' holds no numbers at all."""
+    return isinstance(value, Tensor) and not value.is_meta and bool(value.isnan().any())
+
+
+def with_nan_of(value: Any, other: Any) -> Any:
+    """The value with NaN in all places where another tensor of its shape has it; anything else stays as it is."""
+    if holds_nan(other) and isinstance(value, Tensor) and value.is_floating_point() and value.shape == other.shape:
+        return value.masked_fill(other.isnan(), math.nan)
+    return value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)  # numpy's numbers and fractions are Real too
 
@@ -45,14 +57,13 @@ def difference(observed: Any, expected: Any, tolerance: float = 1e-5) -> str:
     if observed is None:
         return "your code returned None. Is a `return` missing?"
     if isinstance(expected, Tensor):
-        return _tensor_difference(observed, expected)
+        return _tensor_difference(observed, expected, tolerance)
     if _is_number(expected) and isinstance(observed, Tensor) and observed.numel() == 1:
         return (
             f"your code returned a tensor; a plain number is expected: end with `.item()`. (Expected {expected:.4g}.)"
         )
     if _is_number(expected) and _is_number(observed):
-        numbers = f"expected {float(expected):.6g}, got {float(observed):.6g}."
-        return "your code returned NaN." if math.isnan(observed) else numbers
+        return "your code returned NaN." if math.isnan(observed) else _apart(float(expected), float(observed), 6)
     place = _first_difference(observed, expected, tolerance)
     if place is not None:
         return f"at [{place!r}], " + difference(observed[place], expected[place], tolerance).replace("your code", "it")
@@ -76,7 +87,7 @@ def _first_difference(observed: Any, expected: Any, tolerance: float) -> Any:
     return next((place for place in places if not same(observed[place], expected[place], tolerance)), None)
 
 
-def _tensor_difference(observed: Any, expected: Tensor) -> str:
+def _tensor_difference(observed: Any, expected: Tensor, tolerance: float) -> str:
     if not isinstance(observed, Tensor):
         return f"your code returned {_kind(observed)}; a tensor is expected."
     if observed.shape != expected.shape:
@@ -90,12 +101,20 @@ def _tensor_difference(observed: Any, expected: Tensor) -> str:
     if observed.is_floating_point() and observed.isnan().any() and not expected.isnan().any():
         count = int(observed.isnan().sum())
         return f"the result holds NaN in {count} of {observed.numel()} places: a 0/0 or inf - inf happened on the way."
-    gap = (observed.double() - expected.double()).abs().nan_to_num(nan=math.inf)
+    tolerance = tolerance if expected.is_floating_point() else 0.0
+    right = torch.isclose(observed, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+    gap = (observed.double() - expected.double()).abs().nan_to_num(nan=math.inf).masked_fill(right, -1.0)
     place = tuple((gap == gap.max()).nonzero()[0].tolist())  # torch.unravel_index imports for a third of a second
-    return (
-        f"the result is right in {int((gap < 1e-5).sum())} of {gap.numel()} places; at {list(place)} "
-        f"expected {expected[place].item():.4g}, got {observed[place].item():.4g}."
+    return f"the result is right in {int(right.sum())} of {right.numel()} places; at {list(place)} " + _apart(
+        expected[place].item(), observed[place].item(), 4
     )
+
+
+def _apart(expected: Real, observed: Real, digits: int) -> str:
+    """Two numbers that differ, with this many digits, or as many more as it takes to see it."""
+    while digits < 17 and f"{expected:.{digits}g}" == f"{observed:.{digits}g}":  # 17 tell any two floats apart
+        digits += 1
+    return f"expected {expected:.{digits}g}, got {observed:.{digits}g}."
 
 
 def describe(probe: tuple, names: Sequence[str]) -> str:

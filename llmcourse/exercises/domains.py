@@ -66,6 +66,7 @@ class RouteToOne(Exercise):
     )
     difficulty, minutes = 1, 8
     hints = (
+        "Which expert, and with what probability? One call gives both.",
         "`probabilities = scores.softmax(dim=-1)`, then `gate, chosen = probabilities.max(dim=-1)`.",
         "`outputs[torch.arange(T), chosen]` takes one row for each token.",
         "Multiply by `gate[:, None]`: without the gate nothing tells the router whether it chose well.",
@@ -132,7 +133,7 @@ class KeepAllExpertsBusy(Exercise):
     hints = (
         "First leave the padding out: `gates = gates[counts]`.",
         "f: `torch.bincount(gates.argmax(dim=-1), minlength=E) / len(gates)`. P: `gates.mean(dim=0)`.",
-        "Multiply the two rows, sum, and times E: then 1 is the lowest value for even use, whatever E is.",
+        "Multiply the two rows, sum, and times E: then even use gives 1, whatever E is.",
     )
     praise = "correct. f says what happens, and P, which has a gradient, is what the router can change."
 

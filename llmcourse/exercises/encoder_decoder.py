@@ -406,10 +406,24 @@ class CrossAttention(Exercise):
         "something, so it asks; the result has a row for each of *its* places."
     )
     def sources_swapped(x, memory, to_query, to_key, to_value, is_word):
+        return _attend(memory @ to_query, x @ to_key, x @ to_value, is_word)
+
+    @mistake(
+        "The wrong side asks, and no key is hidden: your queries come from the encoder, keys and values from the decoder. "
+        "The decoder needs something, so it asks; keys and values are the source's, and `is_word` says which to hide."
+    )
+    def sources_swapped_without_mask(x, memory, to_query, to_key, to_value, is_word):
         return _attend(memory @ to_query, x @ to_key, x @ to_value, None)
 
-    @mistake("Everything in your answer comes from the decoder: that is self-attention, and the source is never read.")
+    @mistake(
+        "Queries, keys and values all come from the decoder in your answer: that is self-attention. It runs only when both "
+        "texts are equally long, and of the source it knows nothing but where its padding is."
+    )
     def self_attention(x, memory, to_query, to_key, to_value, is_word):
+        return _attend(x @ to_query, x @ to_key, x @ to_value, is_word)
+
+    @mistake("Everything in your answer comes from the decoder: that is self-attention, and the source is never read.")
+    def self_attention_without_mask(x, memory, to_query, to_key, to_value, is_word):
         return _attend(x @ to_query, x @ to_key, x @ to_value, None)
 
     @mistake(

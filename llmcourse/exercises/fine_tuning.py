@@ -430,6 +430,17 @@ class LowRankChange(Exercise):
         up = torch.zeros(linear.out_features, rank, requires_grad=True)
         return down, up, lambda x: linear(x) + alpha / rank * (x @ down.T) @ up.T
 
+    @mistake(
+        "You multiply up and down when the function is built; what training changes later never reaches it. Multiply inside "
+        "of the function."
+    )
+    def multiplied_once(linear, rank, alpha):
+        linear.requires_grad_(False)
+        down = torch.randn(rank, linear.in_features, requires_grad=True)
+        up = torch.zeros(linear.out_features, rank, requires_grad=True)
+        delta = alpha / rank * up @ down
+        return down, up, lambda x: linear(x) + x @ delta.T
+
     @mistake("Your function returns the change alone. The layer's own result belongs to it: linear(x) + the change.")
     def change_alone(linear, rank, alpha):
         linear.requires_grad_(False)

@@ -309,8 +309,9 @@ class CachedSteps(Exercise):
         x, matrices, cuts = probe
         cache, blends = None, []
         for piece in x.split(cuts):
+            # one place more than there are tokens: who is off by one shall see a wrong place, and not run out of them
             blend, cache = answer(
-                piece, cache, _places(len(x)), lambda rows: tuple(rows @ matrix for matrix in matrices)
+                piece, cache, _places(len(x) + 1), lambda rows: tuple(rows @ matrix for matrix in matrices)
             )
             blends.append(blend)
         return torch.cat(blends), len(cache[0]), len(cache[1])
@@ -344,8 +345,7 @@ class CachedSteps(Exercise):
     def positions_off_by_one(new, cache, places, project):
         P = 0 if cache is None else len(cache[0])
         T = len(new)
-        there = (torch.arange(P, P + T) + 1) % len(places)
-        query, key, value = project(new + places[there])
+        query, key, value = project(new + places[P + 1 : P + T + 1])
         if cache is not None:
             key, value = torch.cat([cache[0], key]), torch.cat([cache[1], value])
         scores = query @ key.T / new.shape[1] ** 0.5
@@ -452,6 +452,10 @@ class CountGPT2(Exercise):
     @mistake("You counted the matrices and forgot all biases and norms: 13C in each block, and 2C at the end.")
     def matrices_only(n_vocab, context, C, n_layers):
         return n_vocab * C + context * C + n_layers * 12 * C * C
+
+    @mistake("You left out the biases of the linear layers: 9C in each block.")
+    def linear_layers_without_bias(n_vocab, context, C, n_layers):
+        return n_vocab * C + context * C + n_layers * (12 * C * C + 4 * C) + 2 * C
 
     @mistake("You counted norms without their biases. Each of GPT-2's norms has a gain and a bias: 2C.")
     def norms_without_bias(n_vocab, context, C, n_layers):

@@ -405,6 +405,15 @@ class BrokenConditions(Exercise):
             found.append("context")
         return sorted(found, key=ORDER.index)
 
+    @mistake(
+        "A model that takes all of the memory, and no byte more, fits: exactly fitting is fitting, so `>`, not `>=`."
+    )
+    def strict_memory(card, needs):
+        found = BrokenConditions.solution(card, needs)
+        if card["parameters"] * needs["each"] == needs["memory"]:
+            found.append("memory")
+        return sorted(found, key=ORDER.index)
+
     @mistake("You reject a non-commercial licence although nobody asked for commercial use.")
     def licence_always(card, needs):
         found = [one for one in BrokenConditions.solution(card, needs) if one != "licence"]

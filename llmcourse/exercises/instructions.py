@@ -233,6 +233,14 @@ class PairLoss(Exercise):
         margin = (mean(chosen) - mean(reference_chosen).detach()) - (mean(rejected) - mean(reference_rejected).detach())
         return -F.logsigmoid(beta * margin).mean()
 
+    @mistake(
+        "You take the mean of a whole row, with the zeros after the reply's end: the wider the batch, the less a reply "
+        "counts. The logarithms of its tokens are added."
+    )
+    def mean_over_the_row(chosen, rejected, reference_chosen, reference_rejected, beta):
+        won, lost = chosen - reference_chosen.detach(), rejected - reference_rejected.detach()
+        return -F.logsigmoid(beta * (won.mean(dim=1) - lost.mean(dim=1))).mean()
+
     @mistake("Your margin is turned round: the policy learns to prefer what was rejected.")
     def turned_round(chosen, rejected, reference_chosen, reference_rejected, beta):
         margin = (rejected - reference_rejected.detach()).sum(dim=1) - (chosen - reference_chosen.detach()).sum(dim=1)
@@ -482,6 +490,13 @@ class GroupAdvantage(Exercise):
     )
     def divides_by_zero(rewards):
         return (rewards - rewards.mean(dim=1, keepdim=True)) / rewards.std(dim=1, keepdim=True, unbiased=False)
+
+    @mistake(
+        "You add a small number to the deviation, so every advantage comes out a little too near to 0. Only a deviation of 0 "
+        "needs care."
+    )
+    def adds_to_the_deviation(rewards):
+        return (rewards - rewards.mean(dim=1, keepdim=True)) / (rewards.std(dim=1, keepdim=True, unbiased=False) + 1e-4)
 
     @mistake("The division is missing: a question with large rewards would count more than others.")
     def only_centred(rewards):

@@ -87,7 +87,7 @@ class Bigram(Exercise):
     )
     def smooths_the_numerator_only(sentences, n_vocab, k):
         counts = _pair_counts(sentences, n_vocab)
-        return (counts + k) / counts.sum(dim=1, keepdim=True).clamp_min(1)
+        return (counts + k) / counts.sum(dim=1, keepdim=True)
 
     @mistake("You divide by count + k. V words got k each, so a row grew by k·V: divide by count + k·V.")
     def adds_k_below_once(sentences, n_vocab, k):
@@ -141,8 +141,8 @@ class Perplexity(Exercise):
     hints = (
         "`logits.log_softmax(dim=-1)` are log probabilities. Which of the V belongs to the target?",
         "Choose the targets that count with `targets != -100`, before you take any mean.",
-        "`-log_probabilities[counted, targets[counted]].mean().exp().item()`, where `log_probabilities` is indexed by the "
-        "same boolean mask first.",
+        "`(-log_probabilities[counted, targets[counted]]).mean().exp().item()`: the mask chooses the places, the targets "
+        "choose the entry at each.",
     )
 
     @classmethod
@@ -328,6 +328,10 @@ class Shortcut(Exercise):
         first = next(word for word in words if word in agree.SINGULAR_NOUNS + agree.PLURAL_NOUNS)
         return "plural" if first in agree.SINGULAR_NOUNS else "singular"
 
-    @mistake("You always say the same. Half of the subjects are of the other number.")
+    @mistake("You always say singular. About half of the subjects are plural.")
     def always_singular(words):
         return "singular"
+
+    @mistake("You always say plural. About half of the subjects are singular.")
+    def always_plural(words):
+        return "plural"

@@ -222,7 +222,7 @@ class QuantisePerChannel(Exercise):
     )
     def largest_without_size(weight):
         scale = weight.amax(dim=1, keepdim=True) / 127
-        return (weight / scale).round().clamp(-128, 127).to(torch.int8), scale
+        return (weight / scale).round().to(torch.int8), scale
 
     @mistake(
         "You cut off towards 0 instead of rounding to the nearest. The errors are up to twice as large, and all shrink."
@@ -240,6 +240,14 @@ class QuantisePerChannel(Exercise):
 
     @mistake("You divide by 128. The largest weight then becomes 128, and int8 ends at 127.")
     def one_step_too_many(weight):
+        scale = weight.abs().amax(dim=1, keepdim=True) / 128
+        return (weight / scale).round().to(torch.int8), scale
+
+    @mistake(
+        "You divide by 128 and cut off what runs over. The largest weight, if it is positive, then comes back smaller than it "
+        "was; with 127 nothing runs over."
+    )
+    def one_step_cut_off(weight):
         scale = weight.abs().amax(dim=1, keepdim=True) / 128
         return (weight / scale).round().clamp(-128, 127).to(torch.int8), scale
 
@@ -308,6 +316,7 @@ class AcceptOrReplace(Exercise):
     )
     difficulty, minutes = 2, 12
     hints = (
+        "Drawn *and* kept: which two probabilities multiply?",
         "Drawn and kept: `q * (p / q).clamp(max=1)`. What is a shorter way to write it?",
         "What is left: `(p - q).clamp(min=0)`, divided by its sum.",
     )

@@ -308,6 +308,22 @@ class AnswerTheSurest(Exercise):
         "You use the coverage as a threshold on the confidence. Half of the answers need not have a confidence above one half."
     )
     def as_threshold(confidence, right, coverage):
+        given = [correct for p, correct in zip(confidence, right, strict=True) if p >= coverage]
+        return sum(not correct for correct in given) / max(1, len(given))
+
+    @mistake(
+        "You use the coverage as a threshold on the confidence. At a coverage of 1 nothing is sure enough: you give none, and "
+        "divide by 0. All answers are to be given there."
+    )
+    def as_threshold_of_nobody(confidence, right, coverage):
+        given = [correct for p, correct in zip(confidence, right, strict=True) if p >= coverage]
+        return sum(not correct for correct in given) / len(given)
+
+    @mistake(
+        "You use 1 - coverage as a threshold on the confidence. That gives the wanted number of answers only if their "
+        "confidences are spread evenly from 0 to 1. Count the surest instead."
+    )
+    def as_threshold_turned_round(confidence, right, coverage):
         given = [correct for p, correct in zip(confidence, right, strict=True) if p >= 1 - coverage]
         return sum(not correct for correct in given) / max(1, len(given))
 

@@ -84,7 +84,7 @@ class BestSpan(Exercise):
             ([4.0, 0.0, 0.0, 0.0, 0.4, 0.0], [0.0, 1.0, 1.5, 0.0, 5.0, 0.2], 6, 3),  # the best pair is too long
             ([1.0, 0.0, 2.0, 9.0, 9.0], [0.0, 1.0, 2.0, 9.0, 9.0], 3, 4),  # the question scores highest
             ([-1.0, -2.0, -4.0], [-5.0, -1.0, -2.0], 3, 2),
-            ([2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 5.0], 4, 3),
+            ([2.0, 0.3, 0.2, 0.1], [0.0, 0.0, 1.0, 5.0], 4, 3),
         ]
 
     @classmethod
@@ -156,14 +156,15 @@ class AnswerF1(Exercise):
     prompt = (
         "Write `answer_f1(guess, golds)`: the best F1 of the guess against the right answers. Clean each text first: lower "
         "case; delete the characters of `string.punctuation`; delete the words a, an and the; split at white space. F1 is "
-        "the harmonic mean of precision and recall over words, a word counted as often as it stands in both. Where either "
-        "side has no word, F1 is 1 if neither has and 0 otherwise."
+        "the harmonic mean of precision and recall over words, a word counted as often as it stands in both, and 0 where "
+        "the two share no word. Where either side has no word, F1 is 1 if neither has and 0 otherwise."
     )
     difficulty, minutes = 2, 15
     hints = (
         "Cleaning is four steps in this order. An article is a whole word: `re.sub(r'\\b(a|an|the)\\b', ' ', text)`.",
         "`Counter(mine) & Counter(gold)` keeps the smaller count of each word.",
-        "With c common words: precision = c / words of the guess, recall = c / words of the gold, F1 = 2pr / (p + r).",
+        "With c common words: precision = c / words of the guess, recall = c / words of the gold, F1 = 2pr / (p + r) (0 when "
+        "c is 0).",
     )
 
     @classmethod
@@ -355,7 +356,7 @@ class Bm25Scores(Exercise):
 
     @mistake("Your idf counts occurrences. m is the number of *texts* that hold the word, however often.")
     def counts_occurrences(texts, question, k1, b):
-        return _bm25(texts, question, k1, b, idf=lambda N, m, c: math.log(1 + max(N - c + 0.5, 0.5) / (c + 0.5)))
+        return _bm25(texts, question, k1, b, idf=lambda N, m, c: math.log(1 + (N - c + 0.5) / (c + 0.5)))
 
     @mistake(
         "You leave the length out. A long text holds many words by chance; b says how much that is held against it."
@@ -488,7 +489,7 @@ class FollowRelations(Exercise):
         "Facts are triples (who, relation, value), and a value may be who another fact is about. Write `follow(facts, "
         "start, relations)`: begin at `start`, follow the relations one after the other, and return the sorted list of all "
         "that is reached, each once. In *where does ana's friend live?* the relations are friend, city. Where nothing is "
-        "known the list is empty."
+        "known the list is empty. With no relations it is `start` alone."
     )
     difficulty, minutes = 2, 10
     hints = (

@@ -230,7 +230,7 @@ class ClipEachGradient(Exercise):
     hints = (
         "One length for each row: `gradients.norm(dim=1, keepdim=True)`.",
         "The factor of a row is longest / length, but never more than 1: `.clamp(max=1)`.",
-        "A row of zeros has length 0; keep the division from giving NaN with `.clamp(min=1e-12)`.",
+        "A row of zeros has length 0. Dividing the row by it gives NaN; `lengths.clamp(min=1e-12)` is safe in either form.",
     )
     praise = "correct. One line of the text, however strange, now moves the weights by no more than longest / B."
 

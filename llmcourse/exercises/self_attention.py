@@ -78,6 +78,10 @@ class StableSoftmax(Exercise):
 
     @mistake("You divide the scores by their sum. Without the exponential, negative scores give negative weights.")
     def forgets_exponential(x, dim):
+        return x / x.sum(dim=dim, keepdim=True)
+
+    @mistake("After subtracting the largest score the best one is 0 and gets nothing: the exponential is missing.")
+    def shifts_without_exponential(x, dim):
         shifted = x - x.amax(dim=dim, keepdim=True)
         return shifted / shifted.sum(dim=dim, keepdim=True)
 
@@ -94,7 +98,8 @@ class Attention(Exercise):
 
     prompt = (
         "Write `attention(query, key, value, mask)`: softmax(QKᵀ/√D)V for tensors of shape (..., T, D), (..., S, D) and "
-        "(..., S, E). `mask` is `None` or boolean, True where one may look. A query that may look nowhere returns zeros."
+        "(..., S, E). `mask` is `None` or boolean, of a shape that broadcasts to (..., T, S), True where one may look. A "
+        "query that may look nowhere returns zeros."
     )
     difficulty, minutes = 2, 15
     hints = (
@@ -226,8 +231,8 @@ class Attention(Exercise):
         return _masked(key @ query.transpose(-2, -1) / query.shape[-1] ** 0.5, mask) @ value
 
     @mistake(
-        "You multiply by `key` without turning it. It runs only when T, S and D are equal, and then pairs the wrong "
-        "numbers: `key.transpose(-2, -1)`."
+        "You multiply by `key` without turning it. It runs only when S and D are equal, and then pairs the wrong numbers: "
+        "`key.transpose(-2, -1)`."
     )
     def key_not_transposed(query, key, value, mask):
         return _masked(query @ key / query.shape[-1] ** 0.5, mask) @ value
@@ -238,7 +243,8 @@ class PreviousTokenKeys(Exercise):
 
     prompt = (
         "Write `previous_token(T)`: return (query, key), each of shape (T, D) for a D of your choice, so that position t "
-        "puts more than 0.99 of its attention on position t - 1. Position 0, which has none before it, may look anywhere."
+        "puts more than 0.99 of its attention on position t - 1. The scores are query · key / √D. Position 0, which has "
+        "none before it, may look anywhere."
     )
     difficulty, minutes = 2, 12
     hints = (

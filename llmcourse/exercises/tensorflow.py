@@ -64,9 +64,10 @@ class MoveWeights(Exercise):
     prompt = (
         "Write `to_keras(weights, kinds)`. `weights` is a dictionary of torch tensors, such as `query.weight`; `kinds` says "
         "for each layer what it is: `{'query': 'Dense', 'tokens': 'Embedding', 'norm': 'LayerNormalization', 'head': "
-        "'tied'}`. Return a dictionary with Keras's names. A Dense layer has `kernel` (in, out) and `bias`; torch's weight is "
-        "(out, in). An Embedding has `embeddings`, a row for each token on both sides. A LayerNormalization has `gamma`, "
-        "by which it multiplies, and `beta`, which it adds. A tied head has nothing of its own and is left out."
+        "'tied'}`. Return a dictionary with Keras's names behind the layer's, such as `query.kernel`. A Dense layer has "
+        "`kernel` (in, out) and `bias`; torch's weight is (out, in). An Embedding has `embeddings`, a row for each token on "
+        "both sides. A LayerNormalization has `gamma`, by which it multiplies, and `beta`, which it adds. A tied head has "
+        "nothing of its own and is left out."
     )
     difficulty, minutes = 2, 12
     hints = (
@@ -222,7 +223,7 @@ class WhereOneMayLook(Exercise):
     def numbers_for_truth(mask, kind):
         return WhereOneMayLook.solution(mask, kind).long()
 
-    @mistake("You turned every mask round. Only one of the four conventions says *ignore* with True.")
+    @mistake("Your result is True where one may *not* look, for every convention. True must mean *look*.")
     def all_turned(mask, kind):
         return ~WhereOneMayLook.solution(mask, kind)
 
@@ -528,6 +529,13 @@ class FirstDifference(Exercise):
     def no_abs(ours, theirs, tolerance):
         for name, a in ours.items():
             if name in theirs and (a.shape != theirs[name].shape or (theirs[name] - a).max() > tolerance):
+                return name
+        return None
+
+    @mistake("You compare without `abs`: a layer that lies above ours by a mile passes.")
+    def no_abs_ours_first(ours, theirs, tolerance):
+        for name, a in ours.items():
+            if name in theirs and (a.shape != theirs[name].shape or (a - theirs[name]).max() > tolerance):
                 return name
         return None
 

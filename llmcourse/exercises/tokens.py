@@ -5,7 +5,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from llmcourse.exercises import Exercise, mistake, solution
 from llmcourse.tokenizers import BPETokenizer, count_pairs
@@ -429,15 +429,6 @@ class WordPieceScore(Exercise):
         return {(a, b): factor * n / (symbols[a] * symbols[b]) for (a, b), n in pairs.items()}
 
 
-def _cuts(word: str, log_p: LogProbabilities) -> Iterator[list[str]]:
-    """All ways to cut a word into known pieces."""
-    if not word:
-        yield []
-    for end in range(1, len(word) + 1):
-        if word[:end] in log_p:
-            yield from ([word[:end], *rest] for rest in _cuts(word[end:], log_p))
-
-
 class Viterbi(Exercise):
     """The likeliest cut, without trying them all."""
 
@@ -530,9 +521,11 @@ class Viterbi(Exercise):
         "whole product, and each further piece costs."
     )
     def mean_instead_of_sum(word, log_p):
-        if len(word) > 12:
-            return _dynamic(word, log_p, lambda piece: 1e-6 * log_p[piece] + 1.0)
-        return max(_cuts(word, log_p), key=lambda pieces: sum(log_p[piece] for piece in pieces) / len(pieces))
+        pieces, mean = list(word), -math.inf
+        while (higher := sum(log_p[piece] for piece in pieces) / len(pieces)) > mean:
+            mean = higher  # a cut has a higher one when its pieces exceed this one in sum
+            pieces = _dynamic(word, log_p, lambda piece, mean=mean: log_p[piece] - mean)
+        return pieces
 
     @mistake("Your way back leaves out the last piece: begin it at `end = len(word)`, with the piece that ends there.")
     def forgets_the_last_piece(word, log_p):

@@ -600,9 +600,10 @@ class CountParameters(Exercise):
     """How many numbers does a GPT hold? From its sizes alone."""
 
     prompt = (
-        "Write `count(n_vocab, d_model, n_heads, n_layers, d_hidden, tied)`: how many numbers a GPT holds. Rotary positions "
-        "(they hold none); every linear layer of a block has a bias; every norm, the last one too, is a LayerNorm with gain "
-        "and bias; the output head has no bias, and when `tied` it *is* the embedding matrix."
+        "Write `count(n_vocab, d_model, n_heads, n_layers, d_hidden, tied)`: how many numbers a GPT holds. In each block: "
+        "query, key, value and output projections, a plain (not gated) feed-forward layer of two matrices, two norms. After "
+        "the blocks comes a last norm. Rotary positions (they hold none); every linear layer of a block has a bias; every "
+        "norm is a LayerNorm with gain and bias; the output head has no bias, and when `tied` it *is* the embedding matrix."
     )
     difficulty, minutes = 2, 12
     hints = (
@@ -671,6 +672,11 @@ class CountParameters(Exercise):
     @mistake("You count one number a column in a norm. LayerNorm has two: a gain and a bias.")
     def norms_without_bias(n_vocab, d_model, n_heads, n_layers, d_hidden, tied):
         return _parameters(n_vocab, d_model, n_layers, d_hidden, tied, norms=2 * d_model, last_norm=d_model)
+
+    @mistake("You count three matrices in the feed-forward layer: that is a gated one. Here it has two, up and down.")
+    def counts_a_gate(n_vocab, d_model, n_heads, n_layers, d_hidden, tied):
+        C, F = d_model, d_hidden
+        return _parameters(n_vocab, C, n_layers, F, tied, feed_forward=3 * C * F, feed_forward_bias=2 * F + C)
 
     @mistake("You assume a hidden width of 4·C; `d_hidden` says how wide it is.")
     def assumes_four_times(n_vocab, d_model, n_heads, n_layers, d_hidden, tied):

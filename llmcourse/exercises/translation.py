@@ -22,7 +22,7 @@ class PredictBrevity(Exercise):
         "What is its BLEU, on the scale from 0 to 100? Give a number."
     )
     difficulty, minutes = 1, 3
-    tolerance = 0.005
+    tolerance = 0.01
     hints = (
         "All four precisions are 1. What is left is the penalty for being short.",
         "The penalty is exp(1 - reference length / length).",

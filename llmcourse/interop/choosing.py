@@ -62,7 +62,7 @@ class Needs:
 
 
 def least_seconds_per_token(card: Card, needs: Needs) -> float:
-    """No generating model is faster: each token reads every weight, and the cache, once. 0 for an encoder."""
+    """The least where a pass gives one token: it reads every weight, and the cache, once. 0 for an encoder."""
     return card.bytes_needed(needs.length, needs.dtype) / needs.bandwidth if card.n_kv_heads else 0.0
 
 

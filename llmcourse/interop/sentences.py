@@ -1,6 +1,6 @@
 """A published sentence encoder in our `Bert`: one vector for a text, near to those of texts that mean the same.
 
-Source: Wang et al. (2020) for the encoder, Reimers & Gurevych (2019) for what it was tuned to.
+Source: Wang et al. (2020) for an encoder of twelve layers, of which this one has every second; Reimers & Gurevych (2019) for what it was tuned to.
 Letters: N texts, C width of a vector.
 """
 

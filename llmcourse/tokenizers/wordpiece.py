@@ -29,7 +29,7 @@ def covering_alphabet(words: Mapping[Sequence[str], int], coverage: float) -> se
     """The most frequent symbols that together make up the share `coverage` of all symbols in the words.
 
     1.0 takes all. A little less keeps rare characters out of the vocabulary, of which Chinese text has many;
-    they are spelled in bytes (Kudo and Richardson, SentencePiece, EMNLP 2018, recommend 0.9995).
+    they are spelled in bytes (SentencePiece recommends 0.9995 for Japanese and Chinese).
     """
     if not 0 < coverage <= 1:
         raise ValueError(f"character_coverage={coverage} is a share of the text, above 0 and at most 1")

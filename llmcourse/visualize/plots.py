@@ -125,7 +125,8 @@ def bars(groups: Mapping[str, Mapping[str, int | float]], *, y_label: str, digit
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     if not names:
         raise ValueError("there is no bar to draw; give groups, such as {'BPE': {'English': 0.3}}")
-    ax = _new_axes(max(4, 1 + 0.6 * len(groups) * len(names)), 3.6)
+    each = max(0.6 * len(names), 0.1 * max(map(len, groups)))  # inches: bars, or the words under them
+    ax = _new_axes(max(4, 1 + each * len(groups)) + 1.2 * (len(names) > 1), 3.6)  # and the legend beside them
     width = 0.8 / len(names)
     for number, name in enumerate(names):
         places = [(i, group[name]) for i, group in enumerate(groups.values()) if name in group]

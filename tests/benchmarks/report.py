@@ -1,5 +1,6 @@
 """From `results.json` to the page `book/performance.md`: tables between its markers, and plots beside it."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,7 +72,8 @@ def _ratios(rows: list[Mapping]) -> Iterator[str]:
             if name in row["goals"]:
                 reached = one["ratio"] >= row["goals"][name]
                 goal = f"{row['goals'][name]:.2f}, {'' if reached else 'not '}reached"
-            ratio = "1" if name == row["reference"] else f"{one['ratio']:.2f}"
+            # Rounded down, so that nothing looks like its goal that falls short of it.
+            ratio = "1" if name == row["reference"] else f"{math.floor(100 * one['ratio']) / 100:.2f}"
             spread = "" if name == row["reference"] else f"{low:.2f} to {high:.2f}"
             yield f"| {name} | {ratio} | {goal} | {spread} | {one['processor']:g} | {one['wall']:g} |"
         for name in row["absent"]:
