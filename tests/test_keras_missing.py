@@ -59,6 +59,14 @@ def test_keras_on_another_backend_is_refused_with_the_way_out():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("keras") is None, reason="keras is not installed: pip install tensorflow")
+def test_triton_is_loaded_before_tensorflow_and_never_after(tmp_path):
+    (tmp_path / "triton.py").write_text("import sys\nprint('after' if 'tensorflow' in sys.modules else 'before')\n")
+    assert run("import llmcourse.keras", PYTHONPATH=str(tmp_path)).stdout == "before\n"
+    assert run("import tensorflow, llmcourse.keras", PYTHONPATH=str(tmp_path)).stdout == ""
+
+
+@pytest.mark.slow
 def test_the_chapter_says_what_to_install_and_its_exercises_and_quiz_need_nothing():
     cells = [cell for cell in read(ROOT / "notebooks/14_tensorflow.ipynb").cells if cell.cell_type == "code"]
     (looks,) = [number for number, cell in enumerate(cells) if "import llmcourse.keras" in cell.source]

@@ -13,10 +13,17 @@ the opposite.
 """
 
 import os
+import sys
+from contextlib import suppress
 
 # TensorFlow greets on stderr unless told not to; and without the second line it may sum in another order on each processor.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# Triton comes with torch where there may be a GPU. Loaded after TensorFlow, as torch's optimisers do, it ends the process.
+if "tensorflow" not in sys.modules:
+    with suppress(ImportError):
+        import triton  # noqa: F401
 
 try:
     import keras
