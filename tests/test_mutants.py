@@ -202,6 +202,20 @@ EQUIVALENT = {
     "=> if min(self.masked, self.random) < 0 or self.masked + self.random >= 1 + 1e-09:": "the room is for rounding",
     "tokenizers/base Tokenizer.__init__: twice = Counter(pieces).most_common(1)[0][0] => twice = "
     "Counter(pieces).most_common(1)[-1][0]": "the list has one entry",
+    "speculative _Reader.read: return self.model(tokens[:, self.start + len(self.cache[0]):], self.cache)[0] => return "
+    "self.model(tokens[:, self.start + len(self.cache[0]):], self.cache)[-1]": "it reads one text",
+    "translation greedy_decode: for row in (~ended).nonzero()[:, 0].tolist(): => for row in "
+    "(~ended).nonzero()[:, -1].tolist():": "one axis gives one column",
+    "translation greedy_decode: new = model.decode(new, memory, source, cache)[:, -1].argmax(dim=-1, keepdim=True) => new = "
+    "model.decode(new, memory, source, cache)[:, -0].argmax(dim=-1, keepdim=True)": "one token is new",
+    "optimisers build_optimisers: built.append(torch.optim.AdamW(_settings(for_adamw), betas=betas, fused=True)) => "
+    "built.append(torch.optim.AdamW(_settings(for_adamw), betas=betas, fused=False))": "the same numbers, more slowly",
+    "tokenizers/simple WordTokenizer._encode_word: nearest = difflib.get_close_matches(word[:LONGEST_SHOWN], self._ids, n=1, "
+    "cutoff=0.0)[0] => nearest = difflib.get_close_matches(word[:LONGEST_SHOWN], self._ids, n=2, "
+    "cutoff=0.0)[0]": "the nearest comes first",
+    "tokenizers/wordpiece WordPieceTokenizer.__init__: self._longest = max(map(len, pieces), default=1) => self._longest = "
+    "max(map(len, pieces), default=0)": "without pieces no word is looked up",
+    "tokenizers/unigram viterbi: start_of = [0] * len(best) => start_of = [-1] * len(best)": "written before it is read",
 }
 
 

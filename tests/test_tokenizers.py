@@ -508,7 +508,8 @@ def test_unigram_vocabulary_has_the_size_asked_for_and_falls_in_probability():
     tokenizer = trained(UnigramTokenizer)
     assert len(tokenizer) == 900
     assert tokenizer.vocabulary[258:] == tuple(tokenizer.log_probabilities)
-    assert list(tokenizer.log_probabilities.values()) == sorted(tokenizer.log_probabilities.values(), reverse=True)
+    pieces = tokenizer.log_probabilities.items()
+    assert list(pieces) == sorted(pieces, key=lambda item: (-item[1], item[0]))
     assert sum(math.exp(log_p) for log_p in tokenizer.log_probabilities.values()) == pytest.approx(1)
     assert set(MIXED) <= set(tokenizer.log_probabilities)
 
@@ -572,6 +573,7 @@ def test_an_alphabet_covers_the_share_of_the_text_that_is_asked_for():
     assert covering_alphabet(words, 1.0) == {"a", "b", "c"}
     assert covering_alphabet(words, 0.9) == {"a", "b"}
     assert covering_alphabet(words, 9 / 11) == {"a"}
+    assert covering_alphabet({"b": 1, "a": 1}, 0.5) == {"a"}  # of equals the first in the alphabet
     for coverage in (0, 1.1, -1, math.nan):
         with pytest.raises(ValueError, match=f"character_coverage={coverage} is a share"):
             covering_alphabet(words, coverage)
@@ -632,7 +634,7 @@ def test_words_and_characters_are_learnt_in_order():
     assert CharTokenizer.train("banana", SPECIAL).vocabulary == (*SPECIAL, "a", "b", "n")
 
 
-@pytest.mark.parametrize("words", [["two words"], [""], ["a\n"]])
+@pytest.mark.parametrize("words", [["two words"], [""], ["a\n"], ["one", "two words"]])
 def test_a_word_holds_no_white_space(words):
     with pytest.raises(ValueError, match="is not one word"):
         WordTokenizer(words)

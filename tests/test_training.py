@@ -569,6 +569,7 @@ def test_the_same_seed_gives_the_same_numbers():
         ({"rate": 0.0}, r"rate=0\.0"),
         ({"rate": math.nan}, "rate=nan"),
         ({"clip": -1.0}, r"clip=-1\.0"),
+        ({"clip": 0.0}, r"clip=0\.0"),
         ({"final_rate": 1.5}, r"final_rate=1\.5"),
         ({"weight_decay": -0.1}, r"weight_decay=-0\.1"),
         ({"schedule": "square"}, "schedule='square'"),

@@ -224,6 +224,12 @@ def test_the_limit_is_inside_the_context(decode):
     greedy_decode(small_model(), source_rows(some_sources(), end=2, pad=0), **SPECIAL, max_new=12)
 
 
+def test_a_search_ends_when_all_its_beams_have():
+    ends_at_once = Table([[1.0, 0.0], [1.0, 0.0]])
+    (result,) = beam_search(ends_at_once, torch.tensor([[1]]), begin=1, end=0, n_beams=1, max_new=9)
+    assert [[node.finished for node in step] for step in result.steps] == [[True]]
+
+
 @pytest.mark.parametrize("setting", [{"n_beams": 0}, {"length_penalty": -1.0}])
 def test_impossible_searches_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
@@ -247,6 +253,12 @@ def test_cross_attention_is_that_of_every_layer_and_row_t_is_before_word_t_is_re
     assert not torch.allclose(other[..., 2, :], weights[..., 2, :])
     with pytest.raises(ValueError, match="GPTOfTwo has no cross-attention"):
         cross_attention(GPTOfTwo(), source, tokens)
+
+
+def test_cross_attention_is_shown_without_dropout():
+    model, source = small_model(dropout=0.5).train(), source_rows(some_sources(), end=2, pad=0)
+    tokens = torch.tensor([[1, 3, 4, 5]] * 4)
+    torch.testing.assert_close(cross_attention(model, source, tokens), cross_attention(model, source, tokens))
 
 
 class GPTOfTwo(GPT):

@@ -53,7 +53,7 @@ def expected_counts(
     """
     longest = longest or max(map(len, log_probabilities), default=0)
     arriving: list[list[tuple[int, float]]] = [[] for _ in range(len(text) + 1)]
-    leaving: list[list[tuple[int, float]]] = [[] for _ in range(len(text) + 1)]
+    leaving: list[list[tuple[int, float]]] = [[] for _ in text]
     for start in range(len(text)):
         for end in range(start + 1, min(len(text), start + longest) + 1):
             if (log_probability := log_probabilities.get(text[start:end])) is not None:
