@@ -129,6 +129,7 @@ class KVCache:
 
     def __init__(self) -> None:
         self._length = 0
+        self._makes_room = True
         self._keys: Float[Tensor, "B H N D"] | None = None
         self._values: Float[Tensor, "B H N E"] | None = None
 
@@ -151,14 +152,18 @@ class KVCache:
     ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S E"]]:
         """Add T positions, and return the keys and values of all positions so far."""
         start, self._length = self._length, self._length + key.shape[-2]
-        self._keys = _written(self._keys, key, start)
-        self._values = _written(self._values, value, start)
+        self._keys = _written(self._keys, key, start, make_room=self._makes_room)
+        self._values = _written(self._values, value, start, make_room=self._makes_room)
         return self.key, self.value
 
     def select(self, rows: Int[Tensor, "N"]) -> None:
-        """Keep these rows of the batch, in this order; a row may be taken twice. Beam search needs it."""
+        """Keep these rows of the batch, in this order; a row may be taken twice. Beam search needs it at every token.
+
+        All that is stored is copied then, so from now on the cache makes no room, which would be copied with it.
+        """
         if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
+            self._keys, self._values = self.key.index_select(0, rows), self.value.index_select(0, rows)
+            self._makes_room = False
 
     def crop(self, length: int) -> None:
         """Forget all but the first `length` positions; a shorter cache stays as it is. Speculative decoding needs it.
@@ -170,15 +175,15 @@ class KVCache:
         self._length = min(self._length, length)
 
 
-def _written(store: Tensor | None, new: Tensor, start: int) -> Tensor:
+def _written(store: Tensor | None, new: Tensor, start: int, *, make_room: bool) -> Tensor:
     """The store with the new positions from `start` on; a longer one where there is no room for them.
 
     Where gradients are kept track of, nothing may be written over: the store is then no longer than what it holds.
     """
     if store is None:
-        return new
+        return new.contiguous()  # it will be read again and again
     past, end = store[..., :start, :], start + new.shape[-2]
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or not make_room:
         return torch.cat([past, new], dim=-2)
     if store.shape[-2] < end:
         *batch, _, width = new.shape

@@ -137,9 +137,10 @@ class GPT(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """The residual stream after the last block, before the last norm."""
         start, T = len(cache[0]) if cache else 0, x.shape[-2]
-        mask = causal_mask(T, start + T, device=x.device)
+        mask = causal_mask(T, start + T, device=x.device) if T > 1 else None  # the newest token alone may look anywhere
         if padding is not None:
-            mask = mask & (torch.arange(start + T, device=x.device) >= padding[:, None, None, None])
+            filled = torch.arange(start + T, device=x.device) >= padding[:, None, None, None]
+            mask = filled if mask is None else mask & filled
         mask = positions_mask(self.config, mask, T, start + T, x.device)
         for layer, block in enumerate(self.blocks):
             x = block(x, mask=mask, cache=cache[layer] if cache else None)
@@ -206,7 +207,7 @@ class EncoderDecoder(nn.Module):
         start, T = len(cache[0][0]) if cache else 0, tokens.shape[-1]
         check_tokens(tokens, self.config.n_vocab)
         check_length(start + T, self.config.context)
-        mask = causal_mask(T, start + T, device=tokens.device)
+        mask = causal_mask(T, start + T, device=tokens.device) if T > 1 else None
         mask = positions_mask(self.config, mask, T, start + T, tokens.device)
         x = self.embedding(tokens, start)
         x = self.decoder(x, memory, mask=mask, memory_mask=self._not_padding(source), cache=cache)

@@ -124,6 +124,6 @@ class Visitor:
             "response", lambda response: say(f"{response.status}: {response.url}") if response.status >= 400 else None
         )
         tab.goto(f"{self.home}/{name}")
-        tab.evaluate("window.typesetFormulas?.().then(() => 0)")
+        tab.evaluate("window.drawAll?.().then(() => 0)")
         yield tab
         tab.close()

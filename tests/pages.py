@@ -5,8 +5,9 @@ What shows only in a browser is in tests/browsing.py and tests/axe.py; that each
 
 import functools
 import gzip
-import importlib.util
+import importlib
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,7 @@ CARRIERS = {
 OUTSIDE_STYLE = re.compile(r"""(url\(\s*["']?|@import\s+["'])(https?:)?//""")
 # Loaded only by pages that hold formulas, a view of bertviz, or the results of a search: the words of the whole book.
 LARGE = ("mathjax/", "bertviz/", "searchindex")
+EXTENSIONS = str(ROOT / "book/_ext")
 MOST_JAVASCRIPT = 100_000  # bytes, compressed
 
 
@@ -34,11 +36,10 @@ def page(path: Path) -> BeautifulSoup:
 
 @functools.cache
 def extension(name: str) -> ModuleType:
-    """One of the book's own Sphinx extensions."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"book/_ext/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """One of the book's own Sphinx extensions, which lie in no package and import each other."""
+    if EXTENSIONS not in sys.path:
+        sys.path.append(EXTENSIONS)
+    return importlib.import_module(name)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ MathJax is, out of an installed package, so that a slide asks no other host for 
 """
 
 import argparse
-import importlib.util
 import re
 import shutil
 import sys
@@ -17,6 +16,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.notebooks import ROOT, paths, read
+from tests.pages import extension
 
 SLIDES = ROOT / "_build/slides"
 NO_SLIDE = re.compile(r"## (Exercises|Quiz|Going further|The same on)")  # these are for the learner's own time
@@ -128,9 +128,7 @@ def page(notebook: NotebookNode, title: str) -> str:
 
 def copy_scripts(folder: Path) -> None:
     """Put reveal.js and MathJax beside the slides, with their licences."""
-    spec = importlib.util.spec_from_file_location("offline", ROOT / "book/_ext/offline.py")
-    offline = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(offline)
+    offline = extension("offline")
     reveal = offline._installed("sphinx-revealjs", "revealjs/LICENSE").parent
     for part in ("LICENSE", "dist/reveal.js", "dist/reveal.css", "dist/theme/white.css", "plugin/notes/notes.js"):
         offline._copy(reveal / part, folder / "reveal" / part)

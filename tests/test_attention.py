@@ -308,6 +308,19 @@ def test_selected_rows_of_a_cache_are_those_rows_in_that_order():
     assert torch.equal(cache.value, value[[1, 1, 0]])
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_selected_cache_goes_on_growing(grad):
+    cache, (_, key, value) = KVCache(), projections(1, 6)
+    with torch.set_grad_enabled(grad):
+        cache.append(key[..., :2, :], value[..., :2, :])
+        cache.append(key[..., 2:3, :], value[..., 2:3, :])  # with room behind it
+        cache.select(torch.tensor([1, 0]))
+        cache.append(key[[1, 0]][..., 3:5, :], value[[1, 0]][..., 3:5, :])
+        cache.crop(4)
+        keys, values = cache.append(key[[1, 0]][..., 4:, :], value[[1, 0]][..., 4:, :])
+    assert torch.equal(keys, key[[1, 0]]) and torch.equal(values, value[[1, 0]])
+
+
 def test_a_cropped_cache_goes_on_as_if_the_rest_had_never_been_read():
     torch.manual_seed(0)
     attention, x = MultiHeadAttention(8, 2, rotate=RotaryPositions(4, 20)), torch.randn(2, 7, 8)

@@ -3,7 +3,7 @@
 What holds for all views (no request, tokens as text, dark, narrow, without JavaScript) is in test_views_in_browser.py.
 """
 
-import importlib.util
+import base64
 import math
 from importlib import metadata
 
@@ -16,7 +16,7 @@ from llmcourse.models import GPT
 from llmcourse.recording import record_attention, record_heads
 from llmcourse.transformer import TransformerConfig
 from llmcourse.visualize import bertviz, heads
-from tests.browsing import ROOT
+from tests.pages import extension
 from tests.view_catalogue import (
     ALL,
     CURVES,
@@ -291,16 +291,16 @@ def test_a_chosen_cell_is_followed_through_training(open_page):
 
 
 def on_local_copies(html):
-    """The page as the book serves it: bertviz's scripts run on copies of d3 and jQuery, as book/_ext/offline.py does."""
-    spec = importlib.util.spec_from_file_location("offline", ROOT / "book/_ext/offline.py")
-    offline = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(offline)
+    """The page as the book serves it: bertviz's scripts run on copies of d3 and jQuery, when it is near."""
+    offline, when_near = extension("offline"), extension("when_near")
     installed = {"sphinxcontrib-jquery": "jquery.js", "mpld3": "d3.v5.min.js"}
-    scripts = [
-        next(file for file in metadata.files(package) if file.name == name).locate().read_text("utf-8")
+    scripts = (
+        next(file for file in metadata.files(package) if file.name == name).locate().read_bytes()
         for package, name in installed.items()
-    ]
-    here = "".join(f"<script>{script}</script>" for script in scripts) + offline.SHIM
+    )
+    here = when_near.NEAR + when_near.BERTVIZ % tuple(
+        f"data:text/javascript;base64,{base64.b64encode(script).decode()}" for script in scripts
+    )
     return here + offline.REQUIRE_PATHS.sub("", offline.REQUIRE_JS.sub("", html))
 
 

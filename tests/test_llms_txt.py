@@ -1,6 +1,5 @@
 """llms.txt names every page of the book, in its order, and says what each is about."""
 
-import importlib.util
 import json
 import re
 
@@ -8,6 +7,7 @@ import pytest
 import yaml
 
 from tests.browsing import ROOT
+from tests.pages import extension
 
 LINK = re.compile(r"- \[([^\[\]]+)\]\(([^()\s]+)\): (.+)")
 
@@ -15,10 +15,7 @@ LINK = re.compile(r"- \[([^\[\]]+)\]\(([^()\s]+)\): (.+)")
 @pytest.fixture(scope="module")
 def llms_txt():
     """The extension, which lies in no package."""
-    spec = importlib.util.spec_from_file_location("llms_txt", ROOT / "book/_ext/llms_txt.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension("llms_txt")
 
 
 def links(text: str) -> list[tuple[str, str, str]]:

@@ -1,33 +1,26 @@
 """A page remembers, in the reader's own browser, how its quiz went."""
 
-import importlib.util
 import re
 
 import pytest
 
 from llmcourse.exercises.quiz import questions, quiz
-from tests.browsing import HEAD, ROOT
+from tests.browsing import HEAD
+from tests.pages import extension
 
 CHAPTER = "start_here"
-
-
-def extension():
-    spec = importlib.util.spec_from_file_location("quizzes", ROOT / "book/_ext/quizzes.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_only_a_page_with_a_quiz_gets_the_script():
     with_one, without, empty = {"body": quiz(CHAPTER).html}, {"body": "<p>llmcourse-quiz</p>"}, {}
     for context in (with_one, without, empty):
-        extension().keep(None, "page", "page.html", context, None)
+        extension("quizzes").keep(None, "page", "page.html", context, None)
     assert with_one["body"].startswith(quiz(CHAPTER).html) and "localStorage" in with_one["body"]
     assert without == {"body": "<p>llmcourse-quiz</p>"} and empty == {}
 
 
 def test_the_script_asks_no_other_host_and_is_small():
-    text = extension().SCRIPT.read_text(encoding="utf-8")
+    text = extension("quizzes").SCRIPT.read_text(encoding="utf-8")
     assert not re.search(r"https?:|//\w+\.\w|fetch|import", text.replace("// ", ""))
     assert len(text) < 4_000
 
@@ -35,7 +28,7 @@ def test_the_script_asks_no_other_host_and_is_small():
 def page_with_a_quiz(folder):
     """A page on the disk as the book builds it."""
     context = {"body": quiz(CHAPTER).html}
-    extension().keep(None, "page", "page.html", context, None)
+    extension("quizzes").keep(None, "page", "page.html", context, None)
     file = folder / "page.html"
     file.write_text(f"{HEAD}<title>quiz</title><main>{context['body']}</main>", encoding="utf-8")
     return file

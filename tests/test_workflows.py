@@ -74,6 +74,12 @@ def test_a_workflow_may_read_and_a_job_more_only_where_it_must(path):
     assert "pull_request_target" not in text
 
 
+def test_what_is_published_is_built_from_no_cache():
+    """A cache is shared between runs, so that another run could have changed what it holds."""
+    steps = [step for workflow, _, job in jobs() if workflow == "publish" for step in job["steps"]]
+    assert [step for step in steps if "cache" in step.get("with", {}) or "actions/cache" in step.get("uses", "")] == []
+
+
 def test_every_job_has_a_limit_and_every_checkout_forgets_its_key():
     assert len(jobs()) >= 6
     assert [name for _, name, job in jobs() if not 0 < job.get("timeout-minutes", 0) <= LONGEST] == []

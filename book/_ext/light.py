@@ -2,7 +2,7 @@
 
 The theme and its parts bring nine style sheets and a dozen scripts to each page, which a browser fetches and runs before it
 shows anything. Here they become one sheet without the rules that no page uses, and one script that runs after the words stand.
-Formulas are typeset when the first one comes near, and pictures are loaded so too. All of this is done to the built files, at
+Formulas, views and pictures come when a reader is near (`when_near`). All of this is done to the built files, at
 the end, and leaves a page as it is that has been made light before.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from posixpath import normpath
 
 import llms_txt
+import when_near
 from sphinx.application import Sphinx
 
 SHEET, PROGRAM = "_static/book.css", "_static/book.js"
@@ -23,34 +24,20 @@ STYLE = re.compile(r'[ \t]*<link [^>]*href="([^"?]+\.css)[^"]*"[^>]*>\n?')
 SCRIPT = re.compile(r"[ \t]*<script([^>]*)>(.*?)</script>\n?", re.DOTALL)
 PRELOAD = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
-FORMULA = 'class="math notranslate'
 PICTURE = re.compile(r'<img (?![^>]*\bloading=)([^>]*src="([^"]*_images/[^"]+\.png)"[^>]*?) ?/?>')
 LONGEST = 200  # characters of a description; a search engine shows fewer
 # A view holds all that it needs, its style too; on a page with ten views a browser would begin ten times to lay it out.
 OWN_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # A name that a script puts together is written nowhere whole.
 MADE = ("bs-", "tooltip", "modal", "collaps", "offcanvas", "carousel", "btn-close", "svg-inline")
-# MathJax is 264 KB, compressed, and works for half a second on a phone. So it comes when a formula is near, when somebody begins
-# to move or type, or for a place inside the page, whose height formulas change. `typesetFormulas` asks for it at once, and its
-# promise is kept when all formulas stand.
-ON_DEMAND = """<script>
-(() => {
-  let asked;
-  const load = () => asked ??= new Promise((done) => {
-    window.MathJax = { options: { processHtmlClass: "tex2jax_process|mathjax_process|math|output_area" } };
-    document.head.append(Object.assign(document.createElement("script"), {
-      src: "%s", onload: () => done(window.MathJax.startup.promise), onerror: () => done() }));
-  });
-  window.typesetFormulas = load;
-  for (const begun of ["scroll", "keydown", "pointerdown", "beforeprint"]) addEventListener(begun, load, { once: true, passive: true });
-  addEventListener("DOMContentLoaded", () => {
-    if (location.hash) return load();
-    const near = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) { near.disconnect(); load(); } },
-      { rootMargin: "50%%" });
-    for (const formula of document.querySelectorAll(".math")) near.observe(formula);
-  });
-})();
-</script>
+# Which colours a page has is known before it is drawn: told later, by the theme, they would be worked out for all of it again.
+COLOURS = """<script data-cfasync="false">
+    {
+      const { dataset } = document.documentElement;
+      dataset.mode = localStorage.getItem("mode") || "auto";
+      dataset.theme = dataset.mode !== "auto" ? dataset.mode : matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    }
+  </script>
 """
 
 
@@ -134,8 +121,10 @@ def programs(head: str) -> tuple[list[tuple[str, str]], str]:
     def take(found: re.Match) -> str:
         attributes, text = found[1], found[2]
         address = re.search(r'src="([^"?]+)', attributes)
-        if "data-cfasync" in attributes or "fontawesome" in attributes:
-            return found[0]  # the colours, which must be known before anything is shown; the icons
+        if "data-cfasync" in attributes:
+            return COLOURS
+        if "fontawesome" in attributes:
+            return found[0]
         if "pagename" in text:
             return f'    <script>addEventListener("DOMContentLoaded", () => {{ {text.strip()} }});</script>\n'
         if address and any(name in address[1] for name in ("searchtools", "language_data", "searchindex")):
@@ -174,8 +163,8 @@ def lighten(text: str, root: str) -> tuple[str, list[str], list[tuple[str, str]]
     head = VIEWPORT.sub("", head).replace("<title>", f"{viewport.strip()}\n    {program}\n    <title>", 1)
     lines = f'<link rel="stylesheet" href="{root}{SHEET}">\n'
     lines += "".join(f"<style>{style}</style>\n" for style in dict.fromkeys(OWN_STYLE.findall(rest)))
-    if FORMULA in rest:
-        lines += ON_DEMAND % f"{root}_static/mathjax/tex-chtml.js"
+    rest = when_near.waiting(rest)
+    lines += when_near.scripts(rest, root)
     return f"{head}{lines}  </head>{OWN_STYLE.sub('', rest)}", sheets, scripts
 
 

@@ -11,6 +11,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
+import when_near
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -18,12 +19,6 @@ from llmcourse.visualize import playground
 
 # What pages with formulas need of MathJax; the rest is 20 MB of other outputs and of speech in thirty languages.
 MATHJAX = ("tex-chtml.js", "a11y/assistive-mml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*.woff")
-# bertviz asks RequireJS for d3 and jQuery. Beside MathJax and the theme RequireJS breaks other scripts, so a page that
-# holds a bertviz view gets the two libraries as plain scripts, and this stand-in.
-SHIM = """<script>
-window.require = { config() {} };
-window.requirejs = (names, run) => run(...names.map((name) => ({ jquery: window.jQuery, d3: window.d3 })[name]));
-</script>"""
 # A browser lets no page that was opened from a disk fetch another one; the search does so to show excerpts.
 PLAIN_SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
 # The theme lets the keyboard reach what scrolls, when the page is loaded or resized; code that is unfolded later, it forgets.
@@ -94,11 +89,11 @@ def fill_playground(app: Sphinx, page: str, template: str, context: dict, doctre
 
 
 def rewrite_page(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """Let the page's bertviz views run on the book's own d3 and jQuery, loaded once, where the first view stands."""
+    """Let the page's bertviz views run on the book's own d3 and jQuery, loaded once, when the first view is near."""
     if "body" not in context or not REQUIRE_JS.search(context["body"]):
         return
-    here = [context["pathto"](f"_static/bertviz/{name}", resource=True) for name in ("jquery.js", "d3.js")]
-    local = "".join(f'<script src="{path}"></script>' for path in here) + SHIM
+    here = (context["pathto"](f"_static/bertviz/{name}", resource=True) for name in ("jquery.js", "d3.js"))
+    local = when_near.BERTVIZ % tuple(here)
     body = REQUIRE_JS.sub(lambda _: local, context["body"], count=1)
     context["body"] = REQUIRE_PATHS.sub("", REQUIRE_JS.sub("", body))
 
