@@ -4,6 +4,7 @@ A rule sees only the stored file. What shows when the cells run is for nbval, wi
 """
 
 import ast
+import builtins
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -206,6 +207,36 @@ def shown_code_is_that_of_the_package(chapter: Chapter) -> Iterator[str]:
                 yield f"run: make notebooks. The package no longer says:\n{left}"
 
 
+def bound(tree: ast.AST) -> set[str]:
+    """All names that some code binds: by assigning, importing, defining, or as an argument."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(name.asname or name.name).partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names
+
+
+def code_in_prose_uses_names_that_there_are(chapter: Chapter) -> Iterator[str]:
+    """A reader pastes it into the notebook."""
+    known = set(dir(builtins)).union(*(bound(python(cell)) for cell in chapter.code))
+    for cell in chapter.prose:
+        for snippet in re.findall(r"^```python\n(.*?)^```", cell.source, re.MULTILINE | re.DOTALL):
+            tree = ast.parse(snippet)
+            used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            yield from sorted(used - bound(tree) - known)
+
+
+def an_answer_has_the_name_that_its_card_asks_for(chapter: Chapter) -> Iterator[str]:
+    cards = {cell.metadata["exercise"]: cell.source for cell in chapter.prose if "exercise" in cell.metadata}
+    for cell in filter(is_exercise, chapter.code):
+        asked = re.search(r"Write `(\w+)\(", cards.get(CHECK.search(cell.source)[1], ""))
+        if asked and asked[1] not in defined(python(cell)):
+            yield f"{asked[1]} is asked for:\n{cell.source}"
+
+
 def chapter_has_all_its_parts(chapter: Chapter) -> Iterator[str]:
     prose = "\n".join(cell.source for cell in chapter.prose)
     headings = SECTIONS if chapter.path.name.startswith("00") else SECTIONS + CHAPTER_SECTIONS
@@ -230,5 +261,7 @@ RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     exercise_cards_are_those_of_the_package,
     notebook_defines_nothing_that_the_package_defines,
     shown_code_is_that_of_the_package,
+    code_in_prose_uses_names_that_there_are,
+    an_answer_has_the_name_that_its_card_asks_for,
     chapter_has_all_its_parts,
 )

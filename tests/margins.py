@@ -50,7 +50,10 @@ class _Noting(ast.NodeTransformer):
 
 
 def run(path: Path) -> list[Printed]:
-    """Run a notebook's cells in this process, and tell what those print whose output is compared."""
+    """Run a notebook's cells in this process, and tell what those print whose output is compared.
+
+    Raises what a cell raises: a claim must hold under every setting.
+    """
     from IPython.core.interactiveshell import InteractiveShell
 
     seen, cell = [], None
@@ -66,7 +69,9 @@ def run(path: Path) -> list[Printed]:
     code = [part for part in read(path).cells if part.cell_type == "code"]
     for number, part in enumerate(code):
         cell = None if "nbval-ignore-output" in part.metadata.get("tags", []) else number
-        shell.run_cell(part.source, store_history=True)
+        ran = shell.run_cell(part.source, store_history=True)
+        if "raises-exception" not in part.metadata.get("tags", []):
+            ran.raise_error()
     return seen
 
 

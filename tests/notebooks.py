@@ -51,11 +51,28 @@ def package_hash() -> str:
     return digest.hexdigest()
 
 
+# What a title made of a class name does not spell as the course does.
+SPELLED = {
+    "Word piece": "WordPiece", "bleu": "BLEU", "gpt2": "GPT-2", "Bm25scores": "BM25 scores", "gelus": "GELUs", "f1": "F1",
+    "adam w": "AdamW", "Multi head": "Multi-head", "Pre norm": "Pre-norm", "feed forward": "feed-forward",
+    "Low rank": "Low-rank", "all reduce": "all-reduce", "Log odds": "Log-odds", "Compute optimal": "Compute-optimal",
+    "Previous token": "Previous-token", "Cross attention": "Cross-attention", "Next token": "Next-token",
+    "Language of": "Language of a question",
+}  # fmt: skip
+
+
+def title_of(exercise: type[Exercise]) -> str:
+    """An exercise's name in words."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", exercise.__name__).capitalize()
+    for made, right in SPELLED.items():
+        name = re.sub(rf"\b{made}\b", right, name)
+    return name
+
+
 def exercise_card(exercise: type[Exercise], number: str) -> str:
     """The text above an exercise's cell, from the one place where its prompt is written."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", exercise.__name__)
     return (
-        f"### Exercise {number}: {name.capitalize()}\n\n"
+        f"### Exercise {number}: {title_of(exercise)}\n\n"
         f"*{DIFFICULTY[exercise.difficulty].capitalize()}, about {exercise.minutes} minutes.* {exercise.prompt}\n\n"
         f"Stuck? `{exercise.__name__}.hint()`; to compare, `{exercise.__name__}.show_solution()`."
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from llmcourse.exercises.language_models import Bigram
 from llmcourse.exercises.start_here import MendSoftmax
 from tests.lints import FIRST_CELL
 from tests.notebooks import exercise_card
@@ -119,6 +120,12 @@ def set_exercise(notebook: NotebookNode) -> None:
     add(notebook, code("MendSoftmax.check(softmax)", tags=["exercise"]))
 
 
+def set_answer(notebook: NotebookNode) -> None:
+    card = exercise_card(Bigram, "1.1")
+    add(notebook, new_markdown_cell(card, metadata={"exercise": "Bigram"}))
+    add(notebook, code("def counted(): ...\n\n\nBigram.check(counted)", tags=["exercise"]))
+
+
 HIDDEN, KINDS = "nothing_is_hidden_from_nbval", "a_cell_has_one_kind_of_output"
 THERE, MACHINES = "what_is_not_compared_is_there", "outputs_hold_nothing_that_differs_between_machines"
 FIGURES = "figures_have_an_alt_text_and_their_message_is_not_compared"
@@ -187,6 +194,12 @@ STORED = (
         "notebook_defines_nothing_that_the_package_defines",
     ),
     defect("another text of an exercise", set_exercise, "exercise_cards_are_those_of_the_package"),
+    defect(
+        "a snippet with a name that nobody imports",
+        lambda n: add(n, new_markdown_cell("```python\nmodel = GPT(heights)\n```")),
+        "code_in_prose_uses_names_that_there_are",
+    ),
+    defect("an answer of another name", set_answer, "an_answer_has_the_name_that_its_card_asks_for"),
     defect("no summary", lambda n: n.cells[-1].update(source=PROSE[1].removesuffix("## Summary")), PARTS),
     defect("another number in the title", lambda n: n.cells[0].update(source=PROSE[0].replace("1", "2")), PARTS),
 )

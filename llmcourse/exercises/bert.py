@@ -201,7 +201,7 @@ class MaskedLoss(Exercise):
     """The loss counts where words were hidden, and nowhere else."""
 
     prompt = (
-        "Write `masked_loss(logits, targets)`: for logits of shape (B, T, V) and targets of shape (B, T), the mean "
+        "Write `masked_mean(logits, targets)`: for logits of shape (B, T, V) and targets of shape (B, T), the mean "
         "cross-entropy in nats over the places whose target is not -100. Where no place counts, the loss is 0."
     )
     difficulty, minutes = 1, 10
@@ -225,7 +225,7 @@ class MaskedLoss(Exercise):
         return torch.tensor(0.0) if isinstance(loss, int | float) and loss == 0 else loss  # "the loss is 0": so said
 
     @solution
-    def masked_loss(logits, targets):
+    def masked_mean(logits, targets):
         chosen = targets != -100
         losses = F.cross_entropy(logits[chosen], targets[chosen], reduction="sum")
         return losses / chosen.sum().clamp(min=1)
@@ -291,7 +291,7 @@ class PairRow(Exercise):
     """Two sentences in one row, and the segment of each token."""
 
     prompt = (
-        "Write `pair_row(first, second, cls, sep)` for two lists of tokens: a pair (tokens, segments) of two lists, for "
+        "Write `lay_pair(first, second, cls, sep)` for two lists of tokens: a pair (tokens, segments) of two lists, for "
         "`[CLS]` first `[SEP]` second `[SEP]`. The segment is 0 up to and with the first `[SEP]`, and 1 after it."
     )
     difficulty, minutes = 1, 8
@@ -306,7 +306,7 @@ class PairRow(Exercise):
         return [([10 + seed, 11, 12], [20, 21], 1, 2), ([13], [22, 23, 24, 25 + seed], 4, 5)]
 
     @solution
-    def pair_row(first, second, cls, sep):
+    def lay_pair(first, second, cls, sep):
         tokens = [cls, *first, sep, *second, sep]
         cut = len(first) + 2
         return tokens, [0] * cut + [1] * (len(tokens) - cut)
@@ -471,7 +471,7 @@ class Ceiling(Exercise):
     """The best that anyone could do."""
 
     prompt = (
-        "Write `ceiling(joint)`: `joint[c, w]` is the probability that context c is shown *and* word w was hidden in it; all "
+        "Write `best_possible(joint)`: `joint[c, w]` is the probability that context c is shown *and* word w was hidden in it; all "
         "of them sum to 1. Return, as a number, how often the best possible guesser is right: it names one word for each "
         "context."
     )
@@ -488,7 +488,7 @@ class Ceiling(Exercise):
         return [(joint / joint.sum(),), (torch.tensor([[0.5, 0.0], [0.1, 0.4]]).double(),)]
 
     @solution
-    def ceiling(joint):
+    def best_possible(joint):
         return joint.max(dim=1).values.sum().item()
 
     @mistake(

@@ -258,7 +258,7 @@ class SubmitAssistant(Exercise):
         "Cut all passages once, and let in those that `admit` allows. For a question: cut it, search with its names, have the K "
         "nearest passages read by `find`, and say the name that it points at in the language of the question. The source is the "
         "passage's place in `base.passages`. Where there is no answer, text and source are None. The judge brings knowledge "
-        "bases that you have not seen."
+        "bases that you have not seen. `find`, `pieces_of`, `BM25` and `K` are those of the cells above."
     )
     difficulty, minutes = 3, 50
     hints = (

@@ -447,7 +447,7 @@ class ReadTheLicence(Exercise):
         "Read the licence above and judge six plans. A: a company studies the model and earns nothing with it. B: a shop "
         "puts it behind a paid service. C: a student publishes a fine-tuned version under the same licence and names the source. "
         "D: the same without naming the source. E: a clinic uses it, unpaid, to decide alone who is treated. F: a teacher "
-        "sells a book of poems that the model wrote. Give the letters of all plans that are allowed as one string, such as 'AB'."
+        "sells a book of poems that the model wrote. Let `allowed()` return the letters of all plans that are allowed as one string, such as 'AB'."
     )
     difficulty, minutes = 1, 6
     hints = (

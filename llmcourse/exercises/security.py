@@ -398,12 +398,16 @@ class ReadAPickle(Exercise):
     """What would it call?"""
 
     prompt = (
-        "Write `called(program)`. `program` is a list of (instruction, argument). Follow the stack of these seven and return "
-        "the list of the names that would be *called*, in order. `TEXT` puts its argument on the stack. `STACK_GLOBAL` takes "
-        "two texts off, the name from the top and the module from below it, and puts 'module.name' there. "
-        "`GLOBAL` puts its argument there, with 'module name' made 'module.name'. `EMPTY_TUPLE` and `TUPLE1` make the "
-        "arguments: the first puts 'args' on the stack, the second puts it in the place of the top. `REDUCE` takes the "
-        "arguments and, below them, a name off, calls it, and puts 'result' there. `POP` takes the top off."
+        "Write `called(program)`. `program` is a list of (instruction, argument). Follow the stack, and return the list of "
+        "the names that would be *called*, in order. There are seven instructions:\n\n"
+        "- `TEXT` puts its argument on the stack.\n"
+        "- `STACK_GLOBAL` takes two texts off, the name from the top and the module from below it, and puts 'module.name' "
+        "there.\n"
+        "- `GLOBAL` puts its argument there, with 'module name' made 'module.name'.\n"
+        "- `EMPTY_TUPLE` puts 'args' there, the arguments of a call.\n"
+        "- `TUPLE1` puts 'args' in the place of the top.\n"
+        "- `REDUCE` takes the arguments and, below them, a name off, calls it, and puts 'result' there.\n"
+        "- `POP` takes the top off."
     )
     difficulty, minutes = 3, 18
     hints = (

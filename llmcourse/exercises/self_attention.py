@@ -403,8 +403,8 @@ class PredictScale(Exercise):
     """Predict, then run: how does the spread of a dot product grow with the width?"""
 
     prompt = (
-        "Predict before you run the next cell. Queries and keys of width 16 hold numbers of variance 1. Their dot product "
-        "has a variance near 16. What is the variance at width 1024 *after* dividing by √1024? Give a number."
+        "Predict before you run the next cell. Queries and keys of width 1024 hold random numbers of mean 0 and variance 1. "
+        "What is the variance of their dot product *after* it was divided by √1024? Give a number."
     )
     difficulty, minutes = 1, 3
     tolerance = 0.05

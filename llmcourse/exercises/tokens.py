@@ -339,7 +339,7 @@ class WordPieceScore(Exercise):
     """What WordPiece asks of a pair that BPE does not."""
 
     prompt = (
-        "Write `wordpiece_scores(words)`: for each pair of neighbours in `words` (as in PairCounts) its score "
+        "Write `wordpiece_scores(words)`: for each pair of neighbours in `words` (as in the exercise on pair counts) its score "
         "count(ab) / (count(a) · count(b)), as a dictionary. All three are counts over the whole text: of the pair, and of "
         "each symbol at any place."
     )

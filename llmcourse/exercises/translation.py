@@ -390,11 +390,13 @@ class BeamSearch(Exercise):
 
     prompt = (
         "Write `search_beams(after, begin, end, n_beams, limit)`. `after(tokens)` is the model: for a beginning (a list) it "
-        "returns the log probabilities of the next token, a tensor (V,). Start with `[begin]`. At each of at most `limit` "
-        "steps extend every live beginning by every token, and keep the best by summed log probability: `n_beams` of them "
-        "at first, one fewer for each that is finished. Those that end with `end` are finished and set aside. Stop when "
-        "nothing is live. Return (tokens, score) of the finished one with the highest score: tokens without begin and "
-        "end, score = log probability / number of tokens, where `end` counts. If nothing has finished, the best live one."
+        "returns the log probabilities of the next token, a tensor (V,). At the start only `[begin]` is live.\n\n"
+        "1. At each of at most `limit` steps extend every live beginning by every token.\n"
+        "2. Keep the best by *summed log probability*: `n_beams` of them at first, one fewer for each that is finished.\n"
+        "3. Those that end with `end` are finished and set aside. Stop when nothing is live.\n"
+        "4. Return (tokens, score) of the finished one with the highest *score*: its summed log probability divided by its "
+        "number of tokens, where `end` counts and `begin` does not. The tokens are returned without both. If nothing has "
+        "finished, return the best live one."
     )
     difficulty, minutes = 3, 25
     hints = (

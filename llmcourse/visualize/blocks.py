@@ -83,7 +83,8 @@ def residual_stream(
     lines = [f"at {tokens[position]!r}:"]
     for i, name in enumerate(parts):
         added, stream = (numbers[kind][i, position].item() for kind in ("adds", "stream"))
-        lines.append(f"{name:>24} adds {added:.1f}, the stream is {stream:.1f} long")
+        pushes = f", and it pushes {numbers['push'][i, position].item():+.1f}" if "push" in numbers else ""
+        lines.append(f"{name:>24} adds {added:.1f}, the stream is {stream:.1f} long{pushes}")
     label = "The residual stream and what each sub-layer adds to it"
     return block("residual_stream", label, data, folded(THE_NUMBERS, twin), "\n".join(lines))
 

@@ -107,8 +107,8 @@ def attention_heads(
     data = {"queries": list(tokens), "keys": list(keys), "opens": opens}
     data["layers"] = {name: rounded(weights, 3) for name, weights in layers.items()}
     twin = head_tables(layers, tokens, keys, decimals=3)
-    name, weights = next(iter(layers.items()))
-    text = f"{name}, head 0 (the page shows the others too)\n{as_text(tokens, weights[0])}"
+    shown = list(layers)[opens["layer"]]
+    text = f"{shown}, head {head} (the page shows the others too)\n{as_text(tokens, layers[shown][head])}"
     label = "Attention between tokens, by layer and head"
     return block("attention_heads", label, data, folded(THE_NUMBERS, twin), text)
 
