@@ -1,8 +1,9 @@
 """What waits until a reader comes near: formulas, the course's views, and those of bertviz.
 
 A page of ten views would else keep a phone busy for a second before it answers. `whenNear(place, work)` does the work when
-the place is half a screen away, before it is printed, or at once where the address leads to a place inside the page, whose
-height may depend on it. `drawAll()` does all that is left; its promise is kept when all is drawn.
+the place is half a screen away, before it is printed, and for whoever goes from control to control by keys. It does it at
+once where the address leads to a place inside the page, whose height may depend on it. `drawAll()` does all that is left;
+its promise is kept when all is drawn.
 """
 
 import re
@@ -30,6 +31,7 @@ NEAR = """<script>
     return Promise.all(begun);
   };
   addEventListener("beforeprint", drawAll);
+  addEventListener("keydown", drawAll, { once: true });
 })();
 </script>
 """
