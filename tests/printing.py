@@ -81,6 +81,7 @@ section.sheet { break-before: page; }
 section.sheet h1 { display: block !important; }
 section.title { height: 230mm; display: grid; align-content: center; gap: 1.5rem; }
 section.title :is(h1, p) { margin: 0; }
+.bd-article .set-in code { white-space: break-spaces; } /* else spaces hang over the edge */
 .contents ul { list-style: none; padding-left: 1rem; }
 .bd-article h2 { border: 0; }
 """
