@@ -35,7 +35,7 @@ NEAR = """<script>
 })();
 </script>
 """
-# MathJax is 264 KB, compressed, and works for half a second on a phone. It also comes when somebody begins to move or type.
+# MathJax is 264 KB, compressed, and works for half a second on a phone. It also comes when somebody begins to move.
 FORMULAS = """<script>
 addEventListener("DOMContentLoaded", () => {
   let asked;
@@ -45,7 +45,7 @@ addEventListener("DOMContentLoaded", () => {
       src: "%s", onload: () => done(window.MathJax.startup.promise), onerror: () => done() }));
   });
   for (const formula of document.querySelectorAll(".math")) whenNear(formula, load);
-  for (const begun of ["scroll", "keydown", "pointerdown"]) addEventListener(begun, load, { once: true, passive: true });
+  for (const begun of ["scroll", "pointerdown"]) addEventListener(begun, load, { once: true, passive: true });
 });
 </script>
 """
