@@ -1,9 +1,10 @@
 """The two losses that pre-train BERT: name the hidden words, and judge the second sentence.
 
 A model is anything with the parts of `PreTrainingBert`: `bert`, `masked_lm` and `next_sentence`. The vocabulary's layer
-is computed at hidden words alone: one position in seven.
+is computed at hidden words alone: one position in seven. Rows of like length are read together, without the padding that
+only the longest row of the batch asks for.
 
-Letters: B batch, T positions.
+Letters: B batch, T positions, C width of the model.
 """
 
 import torch
@@ -13,6 +14,26 @@ from torch.nn import functional as F
 
 from llmcourse.data import IGNORED
 from llmcourse.masking import PreTrainingBatch
+
+GROUP = 512  # positions of a batch for each group of its rows: fewer would make the matrix products small
+
+
+def hidden_states(bert: nn.Module, tokens: Int[Tensor, "B T"], segments: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+    """What `bert(tokens, segments)` makes of every token; at padding, anything.
+
+    A batch is as wide as its longest row. The rows of a large one are sorted by length and read in groups, each as wide
+    as its own longest row: little is then computed for padding, and no token's state changes.
+    """
+    T, pad, n_groups = tokens.shape[1], bert.config.pad, tokens.numel() // GROUP
+    if n_groups < 2 or pad is None or (filled := tokens != pad).all():
+        return bert(tokens, segments)
+    ends = (filled * torch.arange(1, T + 1, device=tokens.device)).amax(dim=1)  # padding may also stand elsewhere
+    order = ends.argsort(stable=True)
+    read = []
+    for rows in order.chunk(n_groups):
+        width = max(1, int(ends[rows[-1]]))
+        read.append(F.pad(bert(tokens[rows, :width], segments[rows, :width]), (0, 0, 0, T - width)))
+    return torch.cat(read)[order.argsort()]
 
 
 def hidden_word_loss(
@@ -29,18 +50,18 @@ def hidden_word_loss(
 
 def masked_loss(model: nn.Module, batch: PreTrainingBatch) -> Float[Tensor, ""]:
     """The mean cross-entropy of the hidden words, in nats per hidden word."""
-    return hidden_word_loss(model, model.bert(batch.tokens, batch.segments), batch.targets)
+    return hidden_word_loss(model, hidden_states(model.bert, batch.tokens, batch.segments), batch.targets)
 
 
 def next_sentence_loss(model: nn.Module, batch: PreTrainingBatch) -> Float[Tensor, ""]:
     """The cross-entropy of the second sentence's label, in nats per pair; a guess costs ln 2 = 0.69."""
-    hidden = model.bert(batch.tokens, batch.segments)
+    hidden = hidden_states(model.bert, batch.tokens, batch.segments)
     return F.cross_entropy(model.next_sentence(model.bert.pool(hidden)), batch.swapped)
 
 
 def pretraining_loss(model: nn.Module, batch: PreTrainingBatch) -> Float[Tensor, ""]:
     """The sum of both, from one pass through the encoder (Devlin et al., 2019, appendix A.2)."""
-    hidden = model.bert(batch.tokens, batch.segments)
+    hidden = hidden_states(model.bert, batch.tokens, batch.segments)
     judged = F.cross_entropy(model.next_sentence(model.bert.pool(hidden)), batch.swapped)
     return hidden_word_loss(model, hidden, batch.targets) + judged
 
