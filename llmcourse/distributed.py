@@ -39,6 +39,11 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
+def count_processes() -> int:
+    """How many processes train together, this one included."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 class LossOf(nn.Module):
     """A loss as a module. The engines act when a module is called, and so the loss may do with its model what it likes."""
 
@@ -147,7 +152,7 @@ def taking_part(
     The first process's weights count. Sharded, the model holds no weights in the meantime, and gets all of them back,
     on its own device, when every process leaves the loop at the same step.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = count_processes()
     try:
         if size == 1:
             runs = torch.compile(model) if compiled else model  # another name for the same weights

@@ -13,27 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcourse.data import IGNORED
+from llmcourse.lengths import row_ends, rows_by_length
 from llmcourse.masking import PreTrainingBatch
-
-GROUP = 512  # positions of a batch for each group of its rows: fewer would make the matrix products small
 
 
 def hidden_states(bert: nn.Module, tokens: Int[Tensor, "B T"], segments: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
     """What `bert(tokens, segments)` makes of every token; at padding, anything.
 
-    A batch is as wide as its longest row. The rows of a large one are sorted by length and read in groups, each as wide
-    as its own longest row: little is then computed for padding, and no token's state changes.
+    Rows of like length are read together, each group only as wide as its longest row.
     """
-    T, pad, n_groups = tokens.shape[1], bert.config.pad, tokens.numel() // GROUP
-    if n_groups < 2 or pad is None or (filled := tokens != pad).all():
-        return bert(tokens, segments)
-    ends = (filled * torch.arange(1, T + 1, device=tokens.device)).amax(dim=1)  # padding may also stand elsewhere
-    order = ends.argsort(stable=True)
-    read = []
-    for rows in order.chunk(n_groups):
-        width = max(1, int(ends[rows[-1]]))
-        read.append(F.pad(bert(tokens[rows, :width], segments[rows, :width]), (0, 0, 0, T - width)))
-    return torch.cat(read)[order.argsort()]
+    T, pad, states = tokens.shape[1], bert.config.pad, []
+    ends = row_ends(torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad)
+    groups = rows_by_length(ends, tokens.numel())
+    for rows in groups:
+        width = int(ends[rows].max())
+        states.append(F.pad(bert(tokens[rows, :width], segments[rows, :width]), (0, 0, 0, T - width)))
+    return torch.cat(states)[torch.cat(groups).argsort()]
 
 
 def hidden_word_loss(

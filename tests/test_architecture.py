@@ -26,7 +26,7 @@ FLOORS = (  # from 0 upward
     ),
     ("transformer", "data", "sources"),
     ("bert", "masking", "datasets", "optimisers", "chat", "poisoning", "footprint", "distributed"),
-    ("models", "heads", "checkpoints"),
+    ("models", "heads", "checkpoints", "lengths"),
     (
         "training",
         "generation",

@@ -1,18 +1,15 @@
 """The losses count hidden words and pairs, each once, and what is not counted changes nothing."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from llmcourse import pretraining
 from llmcourse.bert import PreTrainingBert
 from llmcourse.data import IGNORED
 from llmcourse.masking import PreTrainingBatch
 from llmcourse.pretraining import (
-    hidden_states,
     judgements,
     masked_accuracy,
     masked_loss,
@@ -73,44 +70,6 @@ def test_the_vocabulary_is_computed_for_hidden_words_alone():
     model.masked_lm.decoder.register_forward_hook(lambda layer, inputs, output: rows.append(output.shape))
     pretraining_loss(model, batch)
     assert rows == [(int((batch.targets != IGNORED).sum()), CONFIG.n_vocab)]
-
-
-def uneven_batch(seed=2, B=24, T=12):
-    """Rows of 2 to 12 tokens; one has padding also between its words, and one is nothing else."""
-    batch = some_batch(seed, B, T)
-    ends = torch.arange(B)[:, None] % 11 + 2
-    tokens = batch.tokens.masked_fill(torch.arange(T) >= ends, 0)
-    tokens[5, 1], tokens[7] = 0, 0
-    return batch._replace(
-        tokens=tokens, segments=batch.segments * (tokens != 0), targets=batch.targets.masked_fill(tokens == 0, IGNORED)
-    )
-
-
-def test_rows_read_in_groups_have_the_states_of_rows_read_at_once_and_far_less_padding(monkeypatch):
-    model, batch, shapes = small_bert(), uneven_batch(), []
-    at_once = model.bert(batch.tokens, batch.segments)
-    weights = torch.randn(at_once.shape, generator=torch.Generator().manual_seed(3)) * (batch.tokens != 0)[..., None]
-    expected = torch.autograd.grad((at_once * weights).sum(), list(model.bert.encoder.parameters()))
-    monkeypatch.setattr(pretraining, "GROUP", 48)
-    model.bert.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[:2])))
-    grouped = hidden_states(model.bert, batch.tokens, batch.segments)
-    torch.testing.assert_close(grouped * (batch.tokens != 0)[..., None], at_once * (batch.tokens != 0)[..., None])
-    found = torch.autograd.grad((grouped * weights).sum(), list(model.bert.encoder.parameters()))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    assert len(shapes) == 6 and sum(rows for rows, _ in shapes) == len(batch.tokens)
-    read, words = sum(rows * width for rows, width in shapes), int((batch.tokens != 0).sum())
-    assert read - words < (batch.tokens.numel() - words) / 2
-
-
-@pytest.mark.parametrize("change", ["a small batch", "no padding", "a model without padding"])
-def test_rows_are_read_at_once_where_groups_save_nothing(change, monkeypatch):
-    batch = some_batch() if change == "a small batch" else uneven_batch()
-    if change != "a small batch":
-        monkeypatch.setattr(pretraining, "GROUP", 48)
-    tokens = batch.tokens.clamp(min=4) if change == "no padding" else batch.tokens
-    torch.manual_seed(0)
-    model = PreTrainingBert(replace(CONFIG, pad=None if change == "a model without padding" else 0)).eval()
-    assert torch.equal(hidden_states(model.bert, tokens, batch.segments), model.bert(tokens, batch.segments))
 
 
 def test_padding_and_words_in_sight_have_no_gradient_in_the_masked_loss():

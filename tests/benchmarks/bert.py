@@ -4,7 +4,6 @@ Once on pairs of sentences as they are found in a text, where most rows are shor
 are all full.
 """
 
-import re
 from functools import cache
 from itertools import islice
 
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 from llmcourse.interop import from_theirs
 from llmcourse.masking import MaskingConfig, PreTrainingBatch, pretraining_batch, sentence_pairs
 from llmcourse.pretraining import pretraining_loss
-from llmcourse.tokenizers import BPETokenizer
+from tests.benchmarks import texts
 from tests.benchmarks.measuring import OURS, Comparison, Contestant
-from tests.benchmarks.texts import prose
 from tests.benchmarks.training import ours, theirs
 
 T, LAYERS, C = 128, 4, 256
@@ -41,14 +39,8 @@ def reference(n_vocab: int) -> nn.Module:
 @cache
 def sentences() -> PreTrainingBatch:
     """Pairs of sentences of documentation, in a vocabulary of 2,048; each is cut where a row would outgrow T."""
-    text = prose(300_000)
-    tokenizer = BPETokenizer.train(text, 2_048, SPECIAL)
-    longest = (T - 3) // 2
-    documents = [
-        [tokenizer.encode(sentence)[:longest] for sentence in re.split(r"(?<=[.!?])\s+", paragraph.strip())]
-        for paragraph in text.split("\n\n")
-        if paragraph.strip()
-    ]
+    tokenizer, documents = texts.sentences(2_048, SPECIAL)
+    documents = [[sentence[: (T - 3) // 2] for sentence in one] for one in documents]
     pad, begin, separator, mask = map(tokenizer.special_id, SPECIAL)
     masking = MaskingConfig(n_vocab=len(tokenizer), mask=mask, special=(pad, begin, separator, mask))
     pairs = list(islice(sentence_pairs(documents), SENTENCES))

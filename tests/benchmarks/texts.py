@@ -5,12 +5,15 @@ and torch alone, and the bench writes these down.
 """
 
 import ast
+import re
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from llmcourse.tokenizers import BPETokenizer
 
 FOLDERS = (Path(sysconfig.get_path("stdlib")), Path(torch.__file__).parent)
 
@@ -41,6 +44,15 @@ def _cut(pieces: Iterator[str], n_characters: int) -> str:
 def sources(n_characters: int) -> str:
     """So many characters of Python programs."""
     return _cut(_files(), n_characters)
+
+
+@cache
+def sentences(n_vocab: int, special: tuple[str, ...]) -> tuple[BPETokenizer, list[list[list[int]]]]:
+    """A tokenizer trained on documentation, and its paragraphs as lists of sentences in that tokenizer's ids."""
+    text = prose(300_000)
+    tokenizer = BPETokenizer.train(text, n_vocab, special)
+    paragraphs = [re.split(r"(?<=[.!?])\s+", one.strip()) for one in text.split("\n\n") if one.strip()]
+    return tokenizer, [[tokenizer.encode(sentence) for sentence in one] for one in paragraphs]
 
 
 @cache
