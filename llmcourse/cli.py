@@ -313,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--target", type=Path, help="its translation, line by line")
     command.add_argument("--out", type=Path, default=Path("model"), help="folder for model and tokenizer (model)")
     for name, default, words in (
-        ("steps", 600, "how many steps"),
+        ("steps", 450, "how many steps"),
         ("vocab", 1024, "size of the vocabulary, in tokens"),
         ("width", 128, "width of the model"),
         ("layers", 3, "number of Transformer blocks"),

@@ -15,10 +15,15 @@ from llmcourse.distributed import count_processes
 GROUP = 1024  # positions of a batch for each group of its rows: fewer would make the matrix products small
 
 
-def row_ends(filled: Bool[Tensor, "B T"]) -> Int[Tensor, "B"]:
+def filled(tokens: Int[Tensor, "B T"], pad: int | None) -> Bool[Tensor, "B T"]:
+    """Where no padding stands: everywhere, for a model that knows none."""
+    return torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad
+
+
+def row_ends(is_filled: Bool[Tensor, "B T"]) -> Int[Tensor, "B"]:
     """How many columns each row needs: up to its last one that is filled, wherever else padding stands; at least 1."""
-    columns = torch.arange(1, filled.shape[1] + 1, device=filled.device)
-    return (filled * columns).amax(dim=1).clamp(min=1)
+    columns = torch.arange(1, is_filled.shape[1] + 1, device=is_filled.device)
+    return (is_filled * columns).amax(dim=1).clamp(min=1)
 
 
 def rows_by_length(ends: Int[Tensor, "B"], n_positions: int) -> list[Int[Tensor, "N"]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcourse.data import IGNORED
-from llmcourse.lengths import row_ends, rows_by_length
+from llmcourse.lengths import filled, row_ends, rows_by_length
 from llmcourse.masking import PreTrainingBatch
 
 
@@ -22,12 +22,11 @@ def hidden_states(bert: nn.Module, tokens: Int[Tensor, "B T"], segments: Int[Ten
 
     Rows of like length are read together, each group only as wide as its longest row.
     """
-    T, pad, states = tokens.shape[1], bert.config.pad, []
-    ends = row_ends(torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad)
-    groups = rows_by_length(ends, tokens.numel())
+    ends = row_ends(filled(tokens, bert.config.pad))
+    groups, states = rows_by_length(ends, tokens.numel()), []
     for rows in groups:
         width = int(ends[rows].max())
-        states.append(F.pad(bert(tokens[rows, :width], segments[rows, :width]), (0, 0, 0, T - width)))
+        states.append(F.pad(bert(tokens[rows, :width], segments[rows, :width]), (0, 0, 0, tokens.shape[1] - width)))
     return torch.cat(states)[torch.cat(groups).argsort()]
 
 

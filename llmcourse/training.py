@@ -29,7 +29,7 @@ from llmcourse.checkpoints import read_checkpoint, save_checkpoint, under
 from llmcourse.data import IGNORED, Batch, TranslationBatch
 from llmcourse.distributed import AnyBatch, RaisedByAll, Team, is_first_process, placed_like, taking_part, whole
 from llmcourse.files import require_writable
-from llmcourse.lengths import row_ends, rows_by_length
+from llmcourse.lengths import filled, row_ends, rows_by_length
 from llmcourse.optimisers import OPTIMISERS, OptimiserName, build_optimisers, load_state_tensors
 
 Schedule = Literal["linear", "cosine", "constant", "trapezoid", "inverse_sqrt"]
@@ -159,10 +159,11 @@ def translation_loss(model: nn.Module, batch: TranslationBatch, smoothing: float
     smoothing: this share of every target's probability is spread evenly over the whole vocabulary, so that the model
     is not rewarded for being ever more certain (label smoothing: Szegedy et al., 2016; 0.1 in the Transformer's paper).
     To train with it: `functools.partial(translation_loss, smoothing=0.1)`.
+
+    Pairs of like length are computed together, so that little is computed for padding.
     """
-    pad, counted, losses = model.config.pad, batch.targets != IGNORED, []
-    sources = row_ends(torch.ones_like(batch.source, dtype=torch.bool) if pad is None else batch.source != pad)
-    targets = row_ends(counted)
+    counted, losses = batch.targets != IGNORED, []
+    sources, targets = row_ends(filled(batch.source, model.config.pad)), row_ends(counted)
     for rows in rows_by_length(sources + targets, max(batch.source.numel(), batch.tokens.numel())):
         S, T = int(sources[rows].max()), int(targets[rows].max())
         logits = model(batch.source[rows, :S], batch.tokens[rows, :T]).float().flatten(0, 1)

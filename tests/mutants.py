@@ -35,7 +35,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OWN = (
     "attention", "transformer", "masking", "data", "bert", "models", "training", "generation", "evaluation", "bleu",
-    "retrieval", "weights", "speculative", "translation", "calibration",
+    "retrieval", "weights", "speculative", "translation", "calibration", "lengths", "pretraining",
 )  # fmt: skip
 TESTS = {name: f"test_{name}.py" for name in OWN}
 TESTS |= {f"tokenizers/{name}": "test_tokenizers.py" for name in ("base", "simple", "bpe", "wordpiece", "unigram")}

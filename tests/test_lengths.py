@@ -85,7 +85,7 @@ def test_the_translation_loss_in_groups_is_that_at_once_with_far_less_padding(sm
     batch = batch._replace(targets=batch.targets.index_fill(0, torch.tensor([4]), IGNORED))  # a row without targets
     at_once = translation_loss(model, batch, smoothing)
     expected = torch.autograd.grad(at_once, list(model.parameters()))
-    monkeypatch.setattr(lengths, "GROUP", 100)
+    monkeypatch.setattr(lengths, "GROUP", 50)
     model.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape[:2].numel()))
     grouped = translation_loss(model, batch, smoothing)
     torch.testing.assert_close(grouped, at_once)
