@@ -39,7 +39,11 @@ OWN = (
 )  # fmt: skip
 TESTS = {name: f"test_{name}.py" for name in OWN}
 TESTS |= {f"tokenizers/{name}": "test_tokenizers.py" for name in ("base", "simple", "bpe", "wordpiece", "unigram")}
-TESTS |= {"optimisers": "test_training.py", "models": "test_models.py test_encoder_decoder.py"}
+TESTS |= {
+    "pretraining": "test_pretraining.py test_lengths.py",
+    "optimisers": "test_training.py",
+    "models": "test_models.py test_encoder_decoder.py",
+}
 
 SWAPPED = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,

@@ -29,13 +29,14 @@ def test_every_row_is_in_one_group_and_groups_grow_in_length(monkeypatch):
     groups = rows_by_length(ends, 60)
     assert len(groups) == 6
     assert sorted(torch.cat(groups).tolist()) == list(range(23))
+    assert len(rows_by_length(ends, 20)) == 2
     widths = [sorted(ends[rows].tolist()) for rows in groups]
     assert all(shorter[-1] <= longer[0] for shorter, longer in pairwise(widths))
 
 
 @pytest.mark.parametrize("why", ["a small batch", "equal rows", "several processes"])
 def test_a_batch_stays_one_group_in_its_own_order(why, monkeypatch):
-    monkeypatch.setattr(lengths, "GROUP", 1000 if why == "a small batch" else 10)
+    monkeypatch.setattr(lengths, "GROUP", 51 if why == "a small batch" else 10)
     if why == "several processes":
         monkeypatch.setenv("WORLD_SIZE", "2")
     ends = torch.full((9,), 4) if why == "equal rows" else torch.arange(9, 0, -1)

@@ -215,6 +215,14 @@ EQUIVALENT = {
     "cutoff=0.0)[0]": "the nearest comes first",
     "tokenizers/wordpiece WordPieceTokenizer.__init__: self._longest = max(map(len, pieces), default=1) => self._longest = "
     "max(map(len, pieces), default=0)": "without pieces no word is looked up",
+    "lengths rows_by_length: return list(ends.argsort(stable=True).chunk(n_groups)) => return "
+    "list(ends.argsort(stable=False).chunk(n_groups))": "torch's sort is stable on a processor either way",
+    "lengths : GROUP = 1024 => GROUP = 1023": "a choice",
+    "lengths : GROUP = 1024 => GROUP = 1025": "a choice",
+    "pretraining judgements: return model.next_sentence(model.bert.pool(model.bert(tokens, segments))).argmax(dim=-1) => "
+    "return model.next_sentence(model.bert.pool(model.bert(tokens, segments))).argmax(dim=1)": "there are two axes",
+    "pretraining masked_accuracy: return (logits.argmax(dim=-1) == batch.targets[chosen]).float().mean().item() => return "
+    "(logits.argmax(dim=1) == batch.targets[chosen]).float().mean().item()": "there are two axes",
     "tokenizers/unigram viterbi: start_of = [0] * len(best) => start_of = [-1] * len(best)": "written before it is read",
 }
 

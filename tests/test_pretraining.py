@@ -96,8 +96,10 @@ def test_an_untrained_judge_pays_about_ln_2_and_accuracies_are_shares_of_hits():
     chosen = batch.targets != IGNORED
     hits = (model(batch.tokens, batch.segments).argmax(dim=-1) == batch.targets)[chosen]
     assert masked_accuracy(model, batch) == pytest.approx(hits.float().mean().item())
-    right = judgements(model, batch.tokens, batch.segments) == batch.swapped
-    assert next_sentence_accuracy(model, batch) == pytest.approx(right.float().mean().item())
+    judged = judgements(model, batch.tokens, batch.segments)
+    assert torch.equal(judged, model.follows(batch.tokens, batch.segments).argmax(dim=-1))
+    one_wrong = batch._replace(swapped=torch.cat([judged[:5], 1 - judged[5:]]))
+    assert next_sentence_accuracy(model, one_wrong) == pytest.approx(5 / 6)
 
 
 @pytest.mark.slow
