@@ -4,11 +4,11 @@ A command is one line of JSON; the answer is the child's number. The child is ke
 number is nobody else's, and then the answer is how it ended.
 """
 
+import faulthandler
 import io
 import json
 import os
 import resource
-import signal
 import sys
 import time
 import traceback
@@ -30,7 +30,7 @@ OPTIONS = {
     "plain": {},
     "all": {"optimiser": "muon", "precision": "bfloat16", "accumulate": 2, "schedule": "trapezoid", "fall": 0.5},
 }
-LONGEST = 120  # seconds; a child that hangs ends by itself
+LONGEST = 120  # seconds; a child that hangs says where, and ends
 PIECE, DELAY = 2048, 2e-3  # a slow disk takes so many bytes in so many seconds
 
 
@@ -112,7 +112,7 @@ def serve() -> None:
         command = json.loads(line)
         child = os.fork()
         if child == 0:
-            signal.alarm(LONGEST)
+            faulthandler.dump_traceback_later(LONGEST, exit=True)
             try:
                 COMMANDS[command.pop("run")](**command)
             except BaseException:

@@ -131,17 +131,17 @@ def killed_often(forker, folder, n_kills, *, careless=False):
         options, stream, disk = kinds[finished % len(kinds)]
         if (options, stream) not in whole:
             whole[options, stream] = Training(forker, folder / f"whole {options} {stream}", options, stream)
-            assert whole[options, stream].run() == 0
+            assert whole[options, stream].run() == 0, forker.said()
         if (options, disk) not in seconds:
             timed, start = Training(forker, folder / f"timed {options} {disk}", options, stream), time.perf_counter()
-            assert timed.run(disk=disk) == 0
+            assert timed.run(disk=disk) == 0, forker.said()
             seconds[options, disk] = time.perf_counter() - start
         training, done, ended, n_ends = Training(forker, folder / f"{finished}", options, stream), 0, None, 0
         while ended != 0:
             expected = seconds[options, disk] * max(1 - done / STEPS, 0.4)
             moment = draw.uniform(0, expected) if hit < n_kills else None  # the last training may come to its end
             ended = training.run(kill_after=moment, disk=disk)
-            assert ended in (0, -9)
+            assert ended in (0, -9), forker.said()
             hit, n_ends = hit + (ended == -9), n_ends + 1
             during += any(name.endswith(".part") for name in training.left())
             if not training.path.exists():
