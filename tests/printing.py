@@ -79,6 +79,7 @@ html, body { background: #fff !important; }
 main { display: block; max-width: none; }
 section.sheet { break-before: page; }
 section.sheet h1 { display: block !important; }
+section.sheet :is(h1, h2, h3) { white-space: pre-wrap; } /* else the outline loses the space where a heading is broken */
 section.title { height: 230mm; display: grid; align-content: center; gap: 1.5rem; }
 section.title :is(h1, p) { margin: 0; }
 .bd-article .set-in code { white-space: break-spaces; } /* else spaces hang over the edge */
