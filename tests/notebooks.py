@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from llmcourse.exercises import Exercise, all_exercises
+from tests.kernels import PortlessKernelManager
 from tests.timing import seconds_of_children
 
 ROOT = Path(__file__).parents[1]
@@ -115,7 +116,8 @@ def execute(notebook: NotebookNode) -> float:
         os.environ.update(TQDM_DISABLE="1", LLMCOURSE_HOME=folder)
         began = seconds_of_children()
         here = {"metadata": {"path": ROOT}}
-        NotebookClient(notebook, timeout=HANGS, kernel_name="python3", resources=here, coalesce_streams=True).execute()
+        options = {"kernel_name": "python3", "kernel_manager_class": PortlessKernelManager, "coalesce_streams": True}
+        NotebookClient(notebook, timeout=HANGS, resources=here, **options).execute()
         return seconds_of_children() - began
 
 

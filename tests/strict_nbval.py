@@ -10,13 +10,16 @@ from functools import partial
 from pathlib import Path
 from queue import Empty
 
+import nbval.kernel
 import pytest
 from nbval.kernel import RunningKernel
 from nbval.plugin import IPyNbCell
 
+from tests.kernels import PortlessKernelManager
 from tests.timing import BUDGET, pace, seconds_of_children
 
 LOOK = 1.0  # seconds between two looks whether a kernel still lives
+nbval.kernel.KernelManager = PortlessKernelManager  # which nbval offers no option for
 used = 0.0  # seconds of processor time, by the kernels that have ended in this process
 
 

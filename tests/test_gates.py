@@ -4,6 +4,7 @@ Planted are defects of notebooks here; those of pages of the book are planted in
 """
 
 import copy
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -24,6 +25,10 @@ RUN = (
     f"strict_nbval.budget_of = lambda path: 0.001 if path.stem == '{LATE}' else 600; "
     "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'tests.strict_nbval', '--nbval', '--nbval-cell-timeout=300', "
     "'--rootdir', sys.argv[1], '--junitxml', sys.argv[1] + '/seen.xml', sys.argv[1]]))"
+)
+ONE_PORT = (  # Jupyter finds this port free, always
+    "from jupyter_client.provisioning.local_provisioner import LocalPortCache; "
+    "LocalPortCache.find_available_port = lambda cache, ip: {}"
 )
 
 
@@ -104,3 +109,17 @@ def test_every_defect_that_shows_in_the_run_is_red_and_what_is_sound_is_green(ba
     assert not any(case.find("skipped") is not None for case in seen)
     died = next(case for case in seen if "the kernel died" in ET.tostring(case, encoding="unicode"))
     assert float(died.get("time")) < 60  # and not the 300 s that the cell is given
+
+
+@pytest.mark.slow
+def test_a_port_that_another_process_takes_ends_no_kernel(base, tmp_path):
+    written(base, tmp_path / "sound.ipynb", ())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = subprocess.run(
+            [sys.executable, "-c", f"{ONE_PORT.format(taken.getsockname()[1])}; {RUN}", tmp_path],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+    assert result.returncode == pytest.ExitCode.OK, result.stdout + result.stderr

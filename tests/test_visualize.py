@@ -25,6 +25,7 @@ from llmcourse.display import Html
 from llmcourse.recording import record_attention, record_heads
 from llmcourse.tokenizers import BPETokenizer
 from llmcourse.visualize import bertviz, heads, plots, views, widgets
+from tests.kernels import PortlessKernelManager
 from tests.view_catalogue import ALL, STILL
 
 TOKENS = ["the", "cat", "</script>", "<script>alert(1)</script>", "sat", "& mat"]
@@ -537,7 +538,7 @@ from llmcourse.visualize.widgets import explore
 explore(lambda size: Html(f"<b>{size}</b>", str(size)), size=[1, 2])
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=60, kernel_name="python3", kernel_manager_class=PortlessKernelManager).execute()
     data = next(output["data"] for output in notebook.cells[0].outputs if "data" in output)
     assert set(data) == {"text/html", "text/plain", widgets.WIDGET}
     models = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
