@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEAST_ROOM = 64  # positions for which a cache makes room when it first grows
+LEAST_ROOM = 64  # positions for which a cache makes room at least
 SHORT = 512  # positions up to which a processor attends faster in 16 bits when the formula is written out
 Mask = (
     Bool[Tensor, "*#mask T S"] | Bool[Tensor, "*#mask 1 S"] | Float[Tensor, "*#mask T S"] | Float[Tensor, "*#mask 1 S"]
@@ -58,7 +58,7 @@ def scaled_dot_product_attention(
     T, S = query.shape[-2], key.shape[-2]
     if T > 1 and S <= SHORT and _sixteen_bits(query):
         return _written_out(query, key, value, mask)
-    is_causal = T == S > SHORT and mask is not None and not torch.compiler.is_compiling() and _is_causal(mask)
+    is_causal = mask is not None and not torch.compiler.is_compiling() and T == S > SHORT and _is_causal(mask)
     return F.scaled_dot_product_attention(query, key, value, None if is_causal else mask, is_causal=is_causal)
 
 
@@ -125,11 +125,13 @@ class KVCache:
 
     They lie in a store that is made twice as long as needed when it is full, so that the next tokens are written behind
     the others, which need not be copied. `key` and `value` are the part that is filled, or None.
+
+    makes_room: False for what will not grow, such as the source of a translation: the store is then just long enough.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, makes_room: bool = True) -> None:
         self._length = 0
-        self._makes_room = True
+        self._makes_room = makes_room
         self._keys: Float[Tensor, "B H N D"] | None = None
         self._values: Float[Tensor, "B H N E"] | None = None
 
@@ -146,6 +148,11 @@ class KVCache:
     def __len__(self) -> int:
         """How many positions are stored: the position of the next token."""
         return self._length
+
+    @property
+    def room(self) -> int:
+        """How many positions can be added before a longer store has to be made."""
+        return 0 if self._keys is None else self._keys.shape[-2] - self._length
 
     def append(
         self, key: Float[Tensor, "B H T D"], value: Float[Tensor, "B H T E"]
@@ -180,15 +187,15 @@ def _written(store: Tensor | None, new: Tensor, start: int, *, make_room: bool) 
 
     Where gradients are kept track of, nothing may be written over: the store is then no longer than what it holds.
     """
-    if store is None:
-        return new.contiguous()  # it will be read again and again
-    past, end = store[..., :start, :], start + new.shape[-2]
     if torch.is_grad_enabled() or not make_room:
-        return torch.cat([past, new], dim=-2)
-    if store.shape[-2] < end:
+        return new.contiguous() if store is None else torch.cat([store[..., :start, :], new], dim=-2)
+    end = start + new.shape[-2]
+    if store is None or store.shape[-2] < end:
         *batch, _, width = new.shape
-        store = new.new_empty(*batch, max(2 * end, LEAST_ROOM), width)
-        store[..., :start, :] = past
+        longer = new.new_empty(*batch, max(2 * end, LEAST_ROOM), width)
+        if store is not None:
+            longer[..., :start, :] = store[..., :start, :]
+        store = longer
     store[..., start:end, :] = new
     return store
 

@@ -3,7 +3,7 @@
 Letters: B batch, T positions, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llmcourse.attention import KVCache
+from llmcourse.models import GPT
 from llmcourse.transformer import check_rows
-
-LARGE = 500_000  # numbers in a matrix from which a compiled product with one row was measured to be faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,33 +179,60 @@ def _without(tokens: Tensor, padding: Tensor | None) -> Tensor:
 
 
 class OneRowLinear(nn.Module):
-    """A Linear layer that hands a single row to `product`, and computes more rows, or a gradient, as ever.
+    """A Linear layer that torch.compile finds written as the product of a matrix and a row, where there is a single row.
 
-    It has the layer's own weights under the same names.
+    The program that is made of this form reads each weight once, in order; a library's product is made for many rows, and
+    reads them at half that speed. The layer has the weights of the one that it replaces, under the same names.
     """
 
-    def __init__(self, linear: nn.Linear, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.bias, self.product = linear.weight, linear.bias, product
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """x times the matrix, plus the bias."""
-        if torch.is_grad_enabled() or x.numel() != x.shape[-1]:
+        if not torch.compiler.is_compiling() or x.numel() != x.shape[-1]:
             return F.linear(x, self.weight, self.bias)
-        y = self.product(self.weight.detach(), x.flatten()).view(*x.shape[:-1], -1)
+        # A view of given strides needs memory to be a view of: x is stored, and not computed anew for each row of the matrix.
+        row = x.contiguous().as_strided((x.shape[-1],), (1,))
+        y = torch.mv(self.weight, row).view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
 
 
-def compile_products(model: nn.Module) -> nn.Module:
-    """Let the large Linear layers of the model multiply one row by a product that torch.compile makes; returns the model.
+class CompiledSteps(nn.Module):
+    """A GPT that writes a single text faster: one program, made by torch.compile, takes it from a token to the next logits.
 
-    A text that is generated alone gives each layer one row a token. The processor then waits for the weights, and the
-    library's product reads them at half the speed that the memory allows. This one reads them in a single pass. It takes
-    some seconds, once, when the first token is generated, and a C++ compiler. The model computes what it did before, but
-    for rounding.
+    Pass it to `generate` in the model's place. The tokens are the model's own, but for rounding. The program is made while
+    the first text is written, which takes some ten seconds and a C++ compiler. What is not a step of one row (the prompt,
+    several rows, a step for which a cache must make room, anything that needs gradients) is the model's own work.
+    The model's Linear layers are replaced by `OneRowLinear`; it computes and trains as before.
     """
-    product = torch.compile(torch.mv)
-    for name, layer in list(model.named_modules()):
-        if type(layer) is nn.Linear and layer.weight.numel() >= LARGE:
-            model.set_submodule(name, OneRowLinear(layer, product))
-    return model
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        for name, layer in list(model.named_modules()):
+            if type(layer) is nn.Linear:
+                model.set_submodule(name, OneRowLinear(layer))
+        self.model, self.config = model, model.config
+        # `dynamic`: the length of the cache is a number in the program; without it each length would be one more program.
+        # Before each step torch asks whether the program still fits. That it does is this class's promise, and the sizes
+        # of what the program makes itself need no second look: the two take a quarter of a small model's step.
+        trusting = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe, "size_asserts": False}
+        self._read = torch.compile(model.read, dynamic=True, options=trusting)
+
+    def new_cache(self) -> list[KVCache]:
+        """The model's own."""
+        return self.model.new_cache()
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        cache: list[KVCache] | None = None,
+        padding: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B T V"]:
+        """The model's logits."""
+        single = tokens.numel() == 1 and padding is None and not torch.is_grad_enabled()
+        # The last place of a store is left to the model: a full store is contiguous, which would take one more program.
+        if single and cache and cache[0].room > 1:
+            return self._read(self.model.embed(tokens, cache), cache)
+        return self.model(tokens, cache, padding)

@@ -183,7 +183,7 @@ class EncoderDecoder(nn.Module):
 
     def new_cache(self) -> list[tuple[KVCache, KVCache]]:
         """An empty cache for `decode`: for each block one of the target's past and one of the source."""
-        return [(KVCache(), KVCache()) for _ in self.decoder.blocks]
+        return [(KVCache(), KVCache(makes_room=False)) for _ in self.decoder.blocks]
 
     def encode(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S C"]:
         """What the encoder makes of the source, to be passed to `decode`."""
