@@ -145,12 +145,13 @@ def _stream(
         logits = _last_logits(model, new, cache, padding)
         if config.repetition_penalty != 1:
             logits = penalise_repetition(logits, _without(tokens, padding), config.repetition_penalty)
-        drawn = _drawn(logits, config, generator)
-        new = torch.where(stopped[:, None], tokens[:, -1:], drawn)
-        stopped |= torch.isin(new[:, 0], stop)
+        new = _drawn(logits, config, generator)
+        if config.stop:
+            new = torch.where(stopped[:, None], tokens[:, -1:], new)
+            stopped |= torch.isin(new[:, 0], stop)
         tokens = torch.cat([tokens, new], dim=-1)
         yield new[:, 0]
-        if stopped.all():
+        if config.stop and stopped.all():
             return
 
 
@@ -215,10 +216,8 @@ class CompiledSteps(nn.Module):
                 model.set_submodule(name, OneRowLinear(layer))
         self.model, self.config = model, model.config
         # `dynamic`: the length of the cache is a number in the program; without it each length would be one more program.
-        # Before each step torch asks whether the program still fits. That it does is this class's promise, and the sizes
-        # of what the program makes itself need no second look: the two take a quarter of a small model's step.
-        trusting = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe, "size_asserts": False}
-        self._read = torch.compile(model.read, dynamic=True, options=trusting)
+        # What the program makes itself needs no second look at its sizes, which would take a tenth of a small model's step.
+        self._read = torch.compile(model.read, dynamic=True, options={"size_asserts": False})
 
     def new_cache(self) -> list[KVCache]:
         """The model's own."""
@@ -231,7 +230,7 @@ class CompiledSteps(nn.Module):
         padding: Int[Tensor, "B"] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """The model's logits."""
-        single = tokens.numel() == 1 and padding is None and not torch.is_grad_enabled()
+        single = tokens.numel() == 1 and padding is None and not (self.training or torch.is_grad_enabled())
         # The last place of a store is left to the model: a full store is contiguous, which would take one more program.
         if single and cache and cache[0].room > 1:
             return self._read(self.model.embed(tokens, cache), cache)

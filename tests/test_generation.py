@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from llmcourse import generation
-from llmcourse.attention import KVCache
+from llmcourse.attention import LEAST_ROOM, KVCache
 from llmcourse.data import pad_left
 from llmcourse.generation import (
+    CompiledSteps,
     OneRowLinear,
     SamplingConfig,
-    compile_products,
     generate,
     next_token_probabilities,
     penalise_repetition,
@@ -262,86 +261,124 @@ def test_a_greedy_choice_takes_nothing_from_torchs_own_numbers():
 
 
 @pytest.fixture
-def products(monkeypatch):
-    """The rows for which a product was asked, where nothing is compiled and matrices from 16 · 64 on count as large."""
-    asked = []
+def steps(monkeypatch):
+    """The tokens of each step that went through the program, where `torch.compile` gives back what it is given."""
+    taken = []
 
-    def product(weight, row):
-        asked.append(tuple(weight.shape))
-        return torch.mv(weight, row)
+    def compiled(read, **options):
+        def program(x, cache):
+            taken.append(tuple(x.shape[:2]))
+            return read(x, cache)
 
-    monkeypatch.setattr(generation, "LARGE", 16 * 64)
-    monkeypatch.setattr(torch, "compile", lambda given: product if given is torch.mv else None)
-    return asked
+        return program
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    return taken
 
 
-def test_large_layers_alone_get_a_product_of_their_own_and_keep_their_weights(products):
+def test_every_linear_layer_is_replaced_and_keeps_its_weights(steps):
     model = small_gpt()
     before, names = dict(model.named_parameters()), list(model.state_dict())
-    assert compile_products(model) is model
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    fast = CompiledSteps(model)
+    assert fast.model is model and fast.config is model.config
     assert list(model.state_dict()) == names
     assert all(parameter is before[name] for name, parameter in model.named_parameters())
-    changed = [name for name, part in model.named_modules() if isinstance(part, OneRowLinear)]
-    assert changed == [
-        f"blocks.{layer}.feed_forward.{part}" for layer in range(len(model.blocks)) for part in ("expand", "contract")
-    ]
+    assert [name for name, part in model.named_modules() if isinstance(part, OneRowLinear)] == linear
 
 
-def test_a_product_is_asked_for_one_row_and_nothing_else(products):
-    model, compiled = small_gpt().eval(), compile_products(small_gpt().eval())
-    one, two, several = torch.tensor([[1]]), torch.tensor([[1], [2]]), torch.tensor([[1, 2]])
-    compiled(one)
-    assert not products  # a gradient may be asked for
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 1, 4), (3, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_for_one_row_computes_what_the_layer_does(monkeypatch, shape, bias):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 3, bias=bias), torch.randn(shape)
+    torch.testing.assert_close(OneRowLinear(layer)(x), layer(x))
+    spread = torch.randn(*shape, 2)[..., 0]  # whose numbers do not lie side by side
+    torch.testing.assert_close(OneRowLinear(layer)(spread), layer(spread))
+
+
+def test_a_program_takes_single_tokens_behind_others_and_nothing_else(steps):
+    fast, model, one = CompiledSteps(small_gpt(context=200)), small_gpt(context=200).eval(), torch.tensor([[1]])
+    fast.eval()
     with torch.no_grad():
-        for tokens in (two, several):
-            torch.testing.assert_close(compiled(tokens), model(tokens))
-        assert not products
-        torch.testing.assert_close(compiled(one), model(one))
-    assert products == [(64, 16), (16, 64)] * len(model.blocks)
+        cache = fast.new_cache()
+        fast(one), fast(one, cache), fast(torch.tensor([[1, 2]]), cache)
+        pair = fast.new_cache()
+        fast(torch.tensor([[1], [2]]), pair), fast(torch.tensor([[1], [2]]), pair)
+        fast(one, cache, torch.tensor([0]))
+        fast.train()(one, cache)
+        fast.eval()
+    fast(one, cache)  # a gradient may be asked for
+    assert not steps
+    cache, plain = fast.new_cache(), model.new_cache()
+    with torch.no_grad():
+        fast(one, cache), model(one, plain)
+        while len(cache[0]) < LEAST_ROOM + 2:
+            torch.testing.assert_close(fast(one, cache), model(one, plain))
+    # The last place of the store, and the step that makes a longer one, are the model's own.
+    assert steps == [(1, 1)] * (LEAST_ROOM - 1)
 
 
-def test_gradients_pass_through_a_layer_with_a_product_of_its_own(products):
+def test_gradients_pass_through_layers_for_one_row(steps):
     grads = []
-    for model in (small_gpt(), compile_products(small_gpt())):
+    for model in (small_gpt(), CompiledSteps(small_gpt())):
         model(torch.tensor([[1]])).sum().backward()
         grads.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(grads[1], grads[0])
 
 
-def test_a_text_written_with_products_is_the_same(products):
+def test_a_text_written_in_compiled_steps_is_the_same(steps):
     prompt, greedy = torch.tensor([[1, 2, 3]]), SamplingConfig(temperature=0.0)
     assert torch.equal(
-        generate(compile_products(small_gpt()), prompt, 20, greedy), generate(small_gpt(), prompt, 20, greedy)
+        generate(CompiledSteps(small_gpt()), prompt, 20, greedy), generate(small_gpt(), prompt, 20, greedy)
     )
-    assert products
+    assert steps
 
 
 COMPILED = """
 import torch
-from llmcourse import generation
+from torch._dynamo.utils import counters
+from llmcourse.generation import CompiledSteps, SamplingConfig, generate
+from llmcourse.latent import LatentConfig, LatentGPT
 from llmcourse.models import GPT
 from llmcourse.transformer import TransformerConfig
 
-generation.LARGE = 64 * 256
-torch.manual_seed(0)
-model = GPT(TransformerConfig(n_vocab=300, context=32, d_model=64, n_heads=4))
-prompt, greedy = torch.tensor([[1, 2, 3]]), generation.SamplingConfig(temperature=0.0)
+sizes = {"n_vocab": 50, "context": 70, "d_model": 24, "n_heads": 2}
+prompt, greedy = torch.tensor([[1, 2, 3]]), SamplingConfig(temperature=0.0)
+for kind in (
+    {},
+    {"positions": "learned", "tied": True, "activation": "gelu_tanh"},
+    {"positions": "alibi", "norm": "rms", "activation": "swiglu"},
+    {"positions": "sinusoidal", "n_kv_heads": 1, "qk_norm": True, "norm_place": "post"},
+    "latent",
+):
+    torch.manual_seed(0)
+    config = TransformerConfig(**sizes, **({} if kind == "latent" else kind))
+    model = LatentGPT(config, LatentConfig(d_latent=6, d_rope=4)) if kind == "latent" else GPT(config)
+    plain = generate(model, prompt, 80, greedy)  # the context slides once
+    assert len(plain.unique()) > 5
+    fast, before = CompiledSteps(model), counters["stats"]["unique_graphs"]
+    assert torch.equal(generate(fast, prompt, 80, greedy), plain), kind
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    changed = generate(model, prompt, 60, greedy)
+    assert not torch.equal(changed, plain[:, :63])
+    assert torch.equal(generate(fast, prompt, 60, greedy), changed), kind
+    assert counters["stats"]["unique_graphs"] - before == 1, kind  # one program, whatever the length
+
+half, steps = GPT(TransformerConfig(**sizes)).bfloat16().eval(), torch.tensor([[4, 5, 6, 7]])
 with torch.no_grad():
-    expected = [model(prompt[:, :1]), model.bfloat16()(prompt[:, :1])]
-model.float()
-plain = generation.generate(model, prompt, 24, greedy)
-generation.compile_products(model)
-assert sum(isinstance(part, generation.OneRowLinear) for part in model.modules()) == 2 * len(model.blocks) + 1
-assert torch.equal(generation.generate(model, prompt, 24, greedy), plain)
-with torch.no_grad():
-    torch.testing.assert_close(model(prompt[:, :1]), expected[0], atol=1e-2, rtol=1e-2)
-    torch.testing.assert_close(model.bfloat16()(prompt[:, :1]), expected[1], atol=3e-2, rtol=3e-2)
+    fast, cache = CompiledSteps(half).eval(), half.new_cache()
+    found = torch.cat([fast(steps[:, t : t + 1], cache) for t in range(4)], dim=1)
+    torch.testing.assert_close(found, half(steps), atol=5e-2, rtol=5e-2)
 print("equal")
 """
 
 
 @pytest.mark.slow
-def test_compiled_products_write_the_same_text():
+def test_compiled_steps_write_the_same_text_for_every_kind_of_model():
     """In a Python of its own: the checks of shapes that the tests put on the package cannot be compiled."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=300)
     assert done.stdout == "equal\n", done.stderr
