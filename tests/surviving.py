@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -98,12 +99,20 @@ def fetch(home: str, address: str, sha256: str, disk: str = "fast") -> None:
     sources.fetch(address, sha256)
 
 
-COMMANDS = {one.__name__: one for one in (train_and_save, fetch)}
+def draw_a_bar() -> None:
+    """Be at the place where a bar is drawn, until killed."""
+    with tqdm.get_lock():
+        time.sleep(LONGEST)
+
+
+COMMANDS = {one.__name__: one for one in (train_and_save, fetch, draw_a_bar)}
 
 
 def serve() -> None:
     """Fork a child for each line, and wait for its end when an empty line comes."""
     seed_everything(0)
+    # A bar's own lock is one for all children, and stays taken when a child is killed in it; this one each child has for itself.
+    tqdm.set_lock(threading.RLock())
     tqdm.monitor_interval = 0  # its thread may hold a lock at the moment of a fork, and the child would wait for ever
     for _ in train(new_model(), windows(), next_token_loss, TrainConfig(steps=1)):
         pass  # what torch loads late is loaded before the first child is born

@@ -169,6 +169,12 @@ def killed_often(forker, folder, n_kills, *, careless=False):
 
 
 @pytest.mark.slow
+def test_a_training_that_is_killed_while_it_draws_its_bar_holds_up_no_other(forker, tmp_path):
+    assert forker.run("draw_a_bar", kill_after=1.0) == -signal.SIGKILL
+    assert Training(forker, tmp_path / "next", "plain", "windows").run() == 0, forker.said()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", KILLS)
 def test_killed_at_any_moment_a_training_loses_nothing_that_was_saved_and_goes_on_to_the_same_bits(
     forker, tmp_path, n_kills
