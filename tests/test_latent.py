@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from llmcourse.attention import causal_mask
+from llmcourse.attention import LEAST_ROOM, causal_mask
 from llmcourse.data import Batch
 from llmcourse.generation import SamplingConfig, generate
 from llmcourse.latent import LatentAttention, LatentCache, LatentConfig, LatentGPT
@@ -81,7 +81,7 @@ def test_the_cache_holds_a_latent_and_a_rotated_key_for_each_token_and_nothing_e
     model(tokens(B=3, T=7), cache)
     for layer in cache:
         held = [t for t in vars(layer).values() if torch.is_tensor(t)]
-        assert sum(t.untyped_storage().nbytes() // 4 for t in held) == 3 * (7 + layer.room) * (6 + 2)
+        assert sum(t.untyped_storage().nbytes() // 4 for t in held) == 3 * LEAST_ROOM * (6 + 2)
         assert len(layer) == 7
 
 
