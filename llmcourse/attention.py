@@ -188,6 +188,7 @@ def _written(store: Tensor | None, new: Tensor, start: int, *, make_room: bool) 
     Where gradients are kept track of, nothing may be written over: the store is then no longer than what it holds.
     """
     if torch.is_grad_enabled() or not make_room:
+        # Laid out head by head once, for it is read at every token.
         return new.contiguous() if store is None else torch.cat([store[..., :start, :], new], dim=-2)
     end = start + new.shape[-2]
     if store is None or store.shape[-2] < end:
@@ -216,12 +217,12 @@ class DotProductAttention(nn.Module):
 
 def split_heads(x: Float[Tensor, "B T C"], n_heads: int) -> Float[Tensor, "B H T D"]:
     """Cut the width into heads, C = H * D: head h sees columns h * D to (h + 1) * D."""
-    return rearrange(x, "B T (H D) -> B H T D", H=n_heads)
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T C"]:
     """Lay the heads side by side again, C = H * D."""
-    return rearrange(x, "B H T D -> B T (H D)")
+    return x.transpose(1, 2).flatten(2)
 
 
 def share_heads(x: Float[Tensor, "B K S D"], n_heads: int) -> Float[Tensor, "B H S D"]:
@@ -267,23 +268,29 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(d_model, self.n_kv_heads * d_head, bias=bias)
         self.attend = DotProductAttention()
         self.out = nn.Linear(d_model, d_model, bias=bias)
-        self.query_norm = nn.RMSNorm(d_head) if qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(d_head) if qk_norm else nn.Identity()
+        self.query_norm = nn.RMSNorm(d_head) if qk_norm else None
+        self.key_norm = nn.RMSNorm(d_head) if qk_norm else None
 
     def forward(
         self,
         x: Float[Tensor, "B T C"],
         *,
-        context: Float[Tensor, "B S C"] | None = None,
+        context: Float[Tensor, "N S C"] | None = None,
         mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "B T C"]:
         """Each position's blend of what it may see; the mask broadcasts against (B, H, T, S).
 
         A cache remembers the layer's own past. Of a context, which does not grow, it keeps what the first call read.
+        Neighbouring rows may share a row of the context (B is then a multiple of N), as the beams of a search do. To
+        `attend`, and to the mask, they are one row of more queries: (N, H, T * B / N, S).
         """
-        start = 0 if cache is None else len(cache)
-        query = self.query_norm(split_heads(self.query(x), self.n_heads))
+        start, shape = 0 if cache is None else len(cache), x.shape
+        if context is not None:
+            x = _rows_by_context(x, len(context))
+        query = split_heads(self.query(x), self.n_heads)
+        if self.query_norm is not None:
+            query = self.query_norm(query)
         if self.rotate is not None and context is None:
             query = self.rotate(query, start)
         if context is not None and cache is not None and start:
@@ -293,13 +300,25 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 key, value = cache.append(key, value)
         key, value = share_heads(key, self.n_heads), share_heads(value, self.n_heads)
-        return self.out(merge_heads(self.attend(query, key, value, mask)))
+        return self.out(merge_heads(self.attend(query, key, value, mask))).view(shape)
 
     def _keys_and_values(
         self, source: Float[Tensor, "B S C"], start: int, is_own: bool
     ) -> tuple[Float[Tensor, "B K S D"], Float[Tensor, "B K S D"]]:
         """What the source's positions hold up and say; only a sequence's own positions are turned."""
-        key = self.key_norm(split_heads(self.key(source), self.n_kv_heads))
+        key = split_heads(self.key(source), self.n_kv_heads)
+        if self.key_norm is not None:
+            key = self.key_norm(key)
         if self.rotate is not None and is_own:
             key = self.rotate(key, start)
         return key, split_heads(self.value(source), self.n_kv_heads)
+
+
+def _rows_by_context(x: Float[Tensor, "B T C"], n_contexts: int) -> Float[Tensor, "N queries C"]:
+    """All queries that read the same context as one row: they do not see one another there."""
+    if len(x) % n_contexts:
+        raise ValueError(
+            f"{len(x)} rows cannot share a context of {n_contexts} rows evenly; give a row of context for each, or for each "
+            "group of neighbours"
+        )
+    return x.reshape(n_contexts, -1, x.shape[-1])

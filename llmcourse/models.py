@@ -196,13 +196,13 @@ class EncoderDecoder(nn.Module):
     def decode(
         self,
         tokens: Int[Tensor, "B T"],
-        memory: Float[Tensor, "B S C"],
-        source: Int[Tensor, "B S"],
+        memory: Float[Tensor, "N S C"],
+        source: Int[Tensor, "N S"],
         cache: list[tuple[KVCache, KVCache]] | None = None,
     ) -> Float[Tensor, "B T V"]:
         """Logits of the target token that follows each position; the source says where the memory is padding.
 
-        With a cache, `tokens` are the new ones only.
+        With a cache, `tokens` are the new ones only. Neighbouring rows of tokens may share a row of memory and source.
         """
         start, T = len(cache[0][0]) if cache else 0, tokens.shape[-1]
         check_tokens(tokens, self.config.n_vocab)

@@ -207,9 +207,11 @@ class TokenEmbedding(nn.Module):
         """
         x = self.tokens(tokens) * self.scale
         table = self.table if self.positions is None else self.positions.weight
-        if table is not None:
+        if table is not None and padding is None:
+            x = x + table[start : start + tokens.shape[-1]]
+        elif table is not None:
             places = torch.arange(start, start + tokens.shape[-1], device=tokens.device)
-            x = x + table[places if padding is None else (places - padding[:, None]).clamp(min=0)]
+            x = x + table[(places - padding[:, None]).clamp(min=0)]
         return self.dropout(x)
 
 
@@ -278,7 +280,7 @@ class TransformerBlock(nn.Module):
         *,
         mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         cache: KVCache | None = None,
-        context: Float[Tensor, "B S C"] | None = None,
+        context: Float[Tensor, "N S C"] | None = None,
         context_mask: Bool[Tensor, "..."] | None = None,
         context_cache: KVCache | None = None,
     ) -> Float[Tensor, "B T C"]:
@@ -291,8 +293,12 @@ class TransformerBlock(nn.Module):
 
     def _add(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_place == "pre":
-            return x + self.dropout(layer(norm(x)))
-        return norm(x + self.dropout(layer(x)))
+            return x + self._dropped(layer(norm(x)))
+        return norm(x + self._dropped(layer(x)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Dropout, left out where it would change nothing: of a single token its call takes longer than the sum."""
+        return self.dropout(x) if self.training else x
 
 
 class Encoder(nn.Module):
@@ -323,7 +329,7 @@ class Decoder(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T C"],
-        memory: Float[Tensor, "B S C"],
+        memory: Float[Tensor, "N S C"],
         *,
         mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,

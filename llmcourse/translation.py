@@ -1,6 +1,7 @@
 """Translation: from a source to the likeliest target, one token at a time, and where the model looked meanwhile.
 
 Any model will do that has `encode(source)`, `decode(tokens, memory, source, cache)`, `new_cache()` and `config.context`.
+`beam_search` gives `decode` several rows of tokens for each row of memory and source: those of a sentence's beams.
 Source rows are those of `data.source_rows`: they end with `end`.
 
 Letters: B batch, T target positions, S source positions, H heads, L layers, V vocabulary.
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -105,8 +105,7 @@ def beam_search(
     model.eval()
     beams = [_Beams(n_beams, length_penalty, end) for _ in source]
     memory, cache = model.encode(source), model.new_cache()
-    memory, source = (repeat(x, "B ... -> (B K) ...", K=n_beams) for x in (memory, source))
-    new = torch.full((len(source), 1), begin, device=source.device)
+    new = torch.full((n_beams * len(source), 1), begin, device=source.device)
     for _ in range(_limit(model, source, max_new)):
         log_probabilities = model.decode(new, memory, source, cache)[:, -1].log_softmax(dim=-1)
         so_far = torch.tensor([one.log_probabilities for one in beams], device=source.device)

@@ -1,5 +1,6 @@
 """Tokens are drawn from exactly the distribution that the settings describe, and the context slides as it is said."""
 
+import copy
 import itertools
 import math
 import subprocess
@@ -10,17 +11,19 @@ import torch
 from torch import nn
 
 from llmcourse.attention import LEAST_ROOM, KVCache
-from llmcourse.data import pad_left
+from llmcourse.data import Batch, pad_left
 from llmcourse.generation import (
     CompiledSteps,
     OneRowLinear,
     SamplingConfig,
+    columns_first,
     generate,
     next_token_probabilities,
     penalise_repetition,
     stream,
 )
 from llmcourse.models import GPT
+from llmcourse.training import TrainConfig, next_token_loss, train
 from llmcourse.transformer import TransformerConfig
 
 LOGITS = torch.tensor([0.15, 0.5, 0.1, 0.25]).log()
@@ -274,6 +277,35 @@ def steps(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     return taken
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_columns_first_changes_where_weights_lie_and_nothing_else(tied):
+    torch.manual_seed(0)
+    plain = GPT(TransformerConfig(n_vocab=11, context=8, d_model=16, n_heads=2, tied=tied, positions="learned"))
+    laid = copy.deepcopy(plain)
+    assert columns_first(laid) is laid
+    layers = [layer for layer in laid.modules() if isinstance(layer, nn.Linear)]
+    assert layers and all(layer.weight.t().is_contiguous() for layer in layers)
+    assert (laid.head.weight is laid.embedding.tokens.weight) == tied
+    assert all(torch.equal(new, old) for new, old in zip(laid.parameters(), plain.parameters(), strict=True))
+    tokens = torch.randint(11, (4, 9))
+    batches, config = itertools.repeat(Batch(tokens[:, :-1], tokens[:, 1:])), TrainConfig(steps=5)
+    plain_losses, laid_losses = ([step.loss for step in train(m, batches, next_token_loss, config)] for m in (plain, laid))
+    assert laid_losses == pytest.approx(plain_losses, rel=1e-4)
+    assert laid.blocks[0].attention.query.weight.t().is_contiguous()
+    greedy = SamplingConfig(temperature=0.0)
+    assert torch.equal(generate(laid, tokens[:, :2], 6, greedy), generate(plain, tokens[:, :2], 6, greedy))
+
+
+def test_weights_of_16_bits_stay_row_by_row():
+    layers = [layer for layer in columns_first(small_gpt().bfloat16()).modules() if isinstance(layer, nn.Linear)]
+    assert layers and all(layer.weight.is_contiguous() for layer in layers)
+
+
+def test_a_program_of_a_step_reads_row_by_row(steps):
+    fast = CompiledSteps(columns_first(small_gpt()))
+    assert all(layer.weight.is_contiguous() for layer in fast.modules() if isinstance(layer, OneRowLinear))
 
 
 def test_every_linear_layer_is_replaced_and_keeps_its_weights(steps):

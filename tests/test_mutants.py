@@ -61,8 +61,8 @@ ATTENTION = [
     ("self._values[..., : self._length, :]", "self._values"),
     ("self._length = min(self._length, length)", "self._length = length"),
     # heads
-    ('"B T (H D) -> B H T D"', '"B T (D H) -> B H T D"'),
-    ('"B H T D -> B T (H D)"', '"B H T D -> B T (D H)"'),
+    ("x.unflatten(-1, (n_heads, -1)).transpose(1, 2)", "x.unflatten(-1, (-1, n_heads)).permute(0, 3, 1, 2)"),
+    ("x.transpose(1, 2).flatten(2)", "x.permute(0, 2, 3, 1).flatten(2)"),
     ("n_heads < 1 or d_model % n_heads", "d_model < n_heads"),
     (
         "return scaled_dot_product_attention(query, key, value, mask)",
@@ -75,7 +75,9 @@ ATTENTION = [
     ("query = self.rotate(query, start)", "query = self.rotate(query, 0)"),
     ("key = self.rotate(key, start)", "key = self.rotate(key, 0)"),
     ("key = self.rotate(key, start)", "pass"),
-    ("start = 0 if cache is None else len(cache)", "start = 0 if cache is None else len(cache) + 1"),
+    ("start, shape = 0 if cache is None else len(cache), x", "start, shape = 0 if cache is None else len(cache) + 1, x"),
+    ("if len(x) % n_contexts:", "if False:"),
+    ("return x.reshape(n_contexts, -1, x.shape[-1])", "return x.reshape(-1, n_contexts, x.shape[-1]).transpose(0, 1)"),
     ("self._keys_and_values(x if context is None else context,", "self._keys_and_values(x,"),
     ("split_heads(self.value(source), self.n_kv_heads)", "split_heads(self.key(source), self.n_kv_heads)"),
     ("if self.rotate is not None and context is None:", "if self.rotate is not None:"),
@@ -87,14 +89,8 @@ ATTENTION = [
     ('"B K S D -> B (K group) S D"', '"B K S D -> B (group K) S D"'),
     ("self.key.index_select(0, rows), self", "self.key, self"),
     (", self.value.index_select(0, rows)", ", self.value"),
-    (
-        "query = self.query_norm(split_heads(self.query(x), self.n_heads))",
-        "query = split_heads(self.query(x), self.n_heads)",
-    ),
-    (
-        "key = self.key_norm(split_heads(self.key(source), self.n_kv_heads))",
-        "key = split_heads(self.key(source), self.n_kv_heads)",
-    ),
+    ("query = self.query_norm(query)", "pass"),
+    ("key = self.key_norm(key)", "pass"),
 ]
 
 # (file in tokenizers/, what stands there, what is put in its place)

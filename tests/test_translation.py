@@ -155,6 +155,14 @@ TRAP = Table(
 )
 
 
+def test_all_beams_of_a_sentence_read_one_copy_of_its_source():
+    model, seen = small_model(), []
+    source = source_rows(some_sources(), end=2, pad=0)
+    model.decoder.blocks[0].cross_attention.key.register_forward_hook(lambda layer, given, keys: seen.append(keys.shape))
+    beam_search(model, source, **SPECIAL, n_beams=3)
+    assert seen == [(len(source), source.shape[1], 16)]
+
+
 def test_a_beam_finds_the_better_target_that_greedy_decoding_misses():
     source = torch.tensor([[1]])
     assert greedy_decode(TRAP, source, begin=1, end=0, max_new=2) == [[2, 2]]

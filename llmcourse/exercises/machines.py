@@ -195,6 +195,15 @@ class QuantisePerChannel(Exercise):
         rows[0][0, 1], rows[1][2, 0] = 20.0, -30.0
         return [(rows[0],), (rows[1],)]
 
+    @classmethod
+    def observe(cls, answer, probe):
+        result = answer(*probe)
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], float | torch.Tensor):
+            numbers, scale = result[0], torch.as_tensor(result[1])
+            if scale.numel() == 1:  # one for the whole matrix, in whatever form: so said
+                return numbers, scale.reshape(1, 1).expand(len(probe[0]), 1)
+        return result
+
     @solution
     def quantise(weight):
         scale = weight.abs().amax(dim=1, keepdim=True) / 127

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
+from torch import nn
 
-from llmcourse.generation import CompiledSteps, SamplingConfig, generate
+from llmcourse.generation import CompiledSteps, SamplingConfig, columns_first, generate
 from llmcourse.models import GPT, GPT_2
 from llmcourse.transformer import TransformerConfig
 from tests.benchmarks import peers
@@ -41,17 +42,19 @@ def theirs(shape: str, n_new: int) -> Contestant:
     return Contestant(work=work, result=work)
 
 
-def ours(shape: str, n_new: int, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> Contestant:
+def ours(
+    shape: str,
+    n_new: int,
+    dtype: torch.dtype = torch.float32,
+    prepared: Callable[[GPT], nn.Module] = lambda model: model,
+) -> Contestant:
     """`llmcourse.generation.generate`; in 16 bits its tokens are its own."""
-    writer = copy.deepcopy(model(shape)).to(dtype)
-    if compiled:
-        writer = CompiledSteps(writer)
+    writer = prepared(copy.deepcopy(model(shape)).to(dtype))
 
     def work() -> list[int]:
         return generate(writer, prompt(), n_new, SamplingConfig(temperature=0))[0].tolist()
 
-    if compiled:
-        work()  # the first text makes the program
+    work()  # the first text makes a program, where one is asked for
     return Contestant(work=work, result=work if dtype == torch.float32 else None)
 
 
@@ -69,7 +72,7 @@ def reading(shape: str, n_new: int) -> Contestant:
 
 def small() -> Comparison:
     """A model whose time goes into many little operations."""
-    compiled = {f"{OURS}, compiled": lambda: ours("small", 200, compiled=True)}
+    compiled = {f"{OURS}, compiled": lambda: ours("small", 200, prepared=CompiledSteps)}
     goals = {OURS: 1.9, f"{OURS}, compiled": 2.5}
     return row("Generation, small GPT", "small", 200, 7, goals, compiled, ahead_of_all=True)
 
@@ -77,8 +80,8 @@ def small() -> Comparison:
 def large() -> Comparison:
     """A model whose time goes into reading its weights; our own form is the compiled one."""
     compiled = {
-        f"{OURS}, compiled": lambda: ours("124m", 32, compiled=True),
-        f"{OURS}, bfloat16, compiled": lambda: ours("124m", 32, torch.bfloat16, compiled=True),
+        f"{OURS}, compiled": lambda: ours("124m", 32, prepared=CompiledSteps),
+        f"{OURS}, bfloat16, compiled": lambda: ours("124m", 32, torch.bfloat16, CompiledSteps),
     }
     goals = {f"{OURS}, compiled": 1.6, f"{OURS}, bfloat16, compiled": 2.3}
     return row("Generation, GPT-2's shape of 124 million", "124m", 32, 5, goals, compiled)
@@ -102,6 +105,7 @@ def row(
         contestants={
             "transformers": lambda: theirs(shape, n_new),
             OURS: lambda: ours(shape, n_new),
+            f"{OURS}, columns first": lambda: ours(shape, n_new, prepared=columns_first),
             f"{OURS}, bfloat16": lambda: ours(shape, n_new, torch.bfloat16),
             **more,
             "reading the weights": lambda: reading(shape, n_new),
