@@ -275,19 +275,15 @@ class MultiHeadAttention(nn.Module):
         self,
         x: Float[Tensor, "B T C"],
         *,
-        context: Float[Tensor, "N S C"] | None = None,
+        context: Float[Tensor, "B S C"] | None = None,
         mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "B T C"]:
         """Each position's blend of what it may see; the mask broadcasts against (B, H, T, S).
 
         A cache remembers the layer's own past. Of a context, which does not grow, it keeps what the first call read.
-        Neighbouring rows may share a row of the context (B is then a multiple of N), as the beams of a search do. To
-        `attend`, and to the mask, they are one row of more queries: (N, H, T * B / N, S).
         """
-        start, shape = 0 if cache is None else len(cache), x.shape
-        if context is not None:
-            x = _rows_by_context(x, len(context))
+        start = 0 if cache is None else len(cache)
         query = split_heads(self.query(x), self.n_heads)
         if self.query_norm is not None:
             query = self.query_norm(query)
@@ -300,7 +296,7 @@ class MultiHeadAttention(nn.Module):
             if cache is not None:
                 key, value = cache.append(key, value)
         key, value = share_heads(key, self.n_heads), share_heads(value, self.n_heads)
-        return self.out(merge_heads(self.attend(query, key, value, mask))).view(shape)
+        return self.out(merge_heads(self.attend(query, key, value, mask)))
 
     def _keys_and_values(
         self, source: Float[Tensor, "B S C"], start: int, is_own: bool
@@ -312,13 +308,3 @@ class MultiHeadAttention(nn.Module):
         if self.rotate is not None and is_own:
             key = self.rotate(key, start)
         return key, split_heads(self.value(source), self.n_kv_heads)
-
-
-def _rows_by_context(x: Float[Tensor, "B T C"], n_contexts: int) -> Float[Tensor, "N queries C"]:
-    """All queries that read the same context as one row: they do not see one another there."""
-    if len(x) % n_contexts:
-        raise ValueError(
-            f"{len(x)} rows cannot share a context of {n_contexts} rows evenly; give a row of context for each, or for each "
-            "group of neighbours"
-        )
-    return x.reshape(n_contexts, -1, x.shape[-1])

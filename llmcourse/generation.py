@@ -180,11 +180,11 @@ def _without(tokens: Tensor, padding: Tensor | None) -> Tensor:
 
 
 def columns_first(model: nn.Module) -> nn.Module:
-    """Lay the matrices of a model's Linear layers into memory column by column, for writing on a processor; the model itself.
+    """Lay the matrices of a model's Linear layers out column by column in memory, and return the model: it writes faster.
 
-    A library's product with one row, or a few, reads a matrix faster that way: it adds up columns, each times one number,
-    where row by row every result is a sum of its own. Shapes, names and training stay as they are, results but for rounding.
-    Matrices in 16 bits are left alone, whose products are faster row by row.
+    A processor multiplies such a matrix by one row of numbers, or by a few, in less time: it adds up whole columns, each
+    times one number, where row by row every result is a sum of its own. Shapes, names and training stay as they are, and
+    results but for rounding. Matrices in 16 bits are left alone, whose products are faster row by row.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Linear) and layer.weight.dtype == torch.float32:
@@ -228,7 +228,7 @@ class CompiledSteps(nn.Module):
         super().__init__()
         if not isinstance(model, GPT):
             raise TypeError(
-                f"CompiledSteps takes a GPT, not {type(model).__name__}; what stands around a GPT can stand around this"
+                f"CompiledSteps takes a GPT, not {type(model).__name__}; give it the GPT alone, and put the rest around it"
             )
         for name, layer in list(model.named_modules()):
             if type(layer) is nn.Linear:

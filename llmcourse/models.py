@@ -1,6 +1,6 @@
 """Whole models: tokens in, logits over the next token out, always of the same shape. A loss is another function.
 
-Letters: B batch, T positions, V vocabulary.
+Letters: B batch, N rows of a source (usually B), T positions, S source positions, C width of the model, V vocabulary.
 """
 
 import json

@@ -3,8 +3,8 @@
 Vaswani et al. (2017), section 3. Every sub-layer adds its result to the residual stream; it reads a normalised copy of
 the stream (pre-norm; Xiong et al., 2020), or the sum is normalised after it (post-norm, the original form).
 
-Letters: B batch, H heads, T positions, S key positions, C width of the model, D width of a head. A boolean mask is True
-where one may look.
+Letters: B batch, N rows of a context (usually B), H heads, T positions, S key positions, C width of the model, D width of
+a head. A boolean mask is True where one may look.
 """
 
 import math
@@ -284,11 +284,14 @@ class TransformerBlock(nn.Module):
         context_mask: Bool[Tensor, "..."] | None = None,
         context_cache: KVCache | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """One layer of the residual stream; the last three arguments are for cross-attention."""
+        """One layer of the residual stream; the last three arguments are for cross-attention.
+
+        B / N neighbouring rows may share a row of the context, as the beams of a search do.
+        """
         x = self._add(x, self.attention_norm, lambda y: self.attention(y, mask=mask, cache=cache))
         if context is not None:
             look = partial(self.cross_attention, context=context, mask=context_mask, cache=context_cache)
-            x = self._add(x, self.cross_norm, look)
+            x = self._add(_rows_by_context(x, len(context)), self.cross_norm, look).view_as(x)
         return x if self.feed_forward is None else self._add(x, self.feed_forward_norm, self.feed_forward)
 
     def _add(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -299,6 +302,15 @@ class TransformerBlock(nn.Module):
     def _dropped(self, x: Tensor) -> Tensor:
         """Dropout, left out where it would change nothing: of a single token its call takes longer than the sum."""
         return self.dropout(x) if self.training else x
+
+
+def _rows_by_context(x: Float[Tensor, "B T C"], N: int) -> Float[Tensor, "N queries C"]:
+    """All positions that read the same context as one row: in cross-attention they do not see one another."""
+    if len(x) % N:
+        raise ValueError(
+            f"{len(x)} rows cannot share a context of {N} rows evenly; give each row one, or each group of neighbours"
+        )
+    return x.reshape(N, -1, x.shape[-1])
 
 
 class Encoder(nn.Module):

@@ -190,7 +190,6 @@ BAD = {
         ("attention.MultiHeadAttention(16, 0)", "n_heads=0"),
         ("attention.MultiHeadAttention(16, 4, n_kv_heads=3)", "n_heads=4", "n_kv_heads=3"),
         ("attention.KVCache().crop(-1)", "length=-1"),
-        ("attention.MultiHeadAttention(8, 2)(torch.ones(3, 2, 8), context=torch.ones(2, 4, 8))", "3 rows", "2 rows"),
         ("TransformerConfig(n_vocab=0)", "n_vocab=0"),
         ("TransformerConfig(n_vocab=9, d_model=-4)", "d_model=-4"),
         ("TransformerConfig(n_vocab=9, d_model=30)", "d_model=30", "n_heads=4"),

@@ -356,27 +356,6 @@ def test_shared_heads_are_equal_heads(n_kv_heads):
     assert cache.key.shape == (2, n_kv_heads, 5, 4)
 
 
-@pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-def test_neighbouring_rows_share_a_context_as_if_each_had_its_own(cached, masked):
-    """Six rows read two contexts: the first three the first, as the beams of a search do."""
-    torch.manual_seed(0)
-    attention, x, context = MultiHeadAttention(8, 2), torch.randn(6, 4, 8), torch.randn(2, 5, 8)
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()[:, None, None] if masked else None
-    own = None if mask is None else mask.repeat_interleave(3, dim=0)
-    expected = attention(x, context=context.repeat_interleave(3, dim=0), mask=own)
-    cache = KVCache(makes_room=False) if cached else None
-    torch.testing.assert_close(attention(x, context=context, mask=mask, cache=cache), expected)
-    if cached:
-        assert cache.key.shape == (2, 2, 5, 4)
-        torch.testing.assert_close(attention(x, context=context, mask=mask, cache=cache), expected)
-
-
-def test_rows_that_cannot_share_a_context_evenly_are_refused():
-    with pytest.raises(ValueError, match="3 rows cannot share a context of 2 rows"):
-        MultiHeadAttention(8, 2)(torch.randn(3, 4, 8), context=torch.randn(2, 5, 8))
-
-
 def test_normalised_queries_and_keys_have_size_root_d():
     torch.manual_seed(0)
     attention, x = MultiHeadAttention(8, 2, qk_norm=True), 100 * torch.randn(1, 5, 8)

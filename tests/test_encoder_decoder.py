@@ -108,6 +108,26 @@ def test_a_cached_pass_equals_the_whole_pass_for_every_prefix(positions, norm_pl
         torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=0)
 
 
+@each_place
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "alibi"])
+def test_neighbouring_rows_share_a_source_as_if_each_had_its_own(positions, norm_place):
+    """Six targets of two sources: the first three of the first, as the beams of a search are."""
+    model, (source, _) = small_model(positions=positions, norm_place=norm_place), some_pair()
+    source[0, 5:] = 0
+    tokens = torch.randint(1, 11, (6, 5), generator=torch.Generator().manual_seed(4))
+    whole, memory, cache = model(source.repeat_interleave(3, dim=0), tokens), model.encode(source), model.new_cache()
+    torch.testing.assert_close(model.decode(tokens, memory, source), whole, atol=1e-5, rtol=0)
+    pieces = [model.decode(part, memory, source, cache) for part in (tokens[:, :2], tokens[:, 2:])]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=1e-5, rtol=0)
+    assert all(of_source.key.shape[0] == 2 for _, of_source in cache)
+
+
+def test_rows_that_cannot_share_a_source_evenly_are_refused():
+    model, (source, tokens) = small_model(), some_pair()
+    with pytest.raises(ValueError, match="3 rows cannot share a context of 2 rows"):
+        model.decode(tokens[[0, 0, 1]], model.encode(source), source)
+
+
 @pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "alibi"])
 def test_padding_of_the_source_changes_nothing(positions):
     model, (source, tokens) = small_model(positions=positions), some_pair()

@@ -291,7 +291,9 @@ def test_columns_first_changes_where_weights_lie_and_nothing_else(tied):
     assert all(torch.equal(new, old) for new, old in zip(laid.parameters(), plain.parameters(), strict=True))
     tokens = torch.randint(11, (4, 9))
     batches, config = itertools.repeat(Batch(tokens[:, :-1], tokens[:, 1:])), TrainConfig(steps=5)
-    plain_losses, laid_losses = ([step.loss for step in train(m, batches, next_token_loss, config)] for m in (plain, laid))
+    plain_losses, laid_losses = (
+        [step.loss for step in train(m, batches, next_token_loss, config)] for m in (plain, laid)
+    )
     assert laid_losses == pytest.approx(plain_losses, rel=1e-4)
     assert laid.blocks[0].attention.query.weight.t().is_contiguous()
     greedy = SamplingConfig(temperature=0.0)

@@ -158,7 +158,9 @@ TRAP = Table(
 def test_all_beams_of_a_sentence_read_one_copy_of_its_source():
     model, seen = small_model(), []
     source = source_rows(some_sources(), end=2, pad=0)
-    model.decoder.blocks[0].cross_attention.key.register_forward_hook(lambda layer, given, keys: seen.append(keys.shape))
+    model.decoder.blocks[0].cross_attention.key.register_forward_hook(
+        lambda layer, given, keys: seen.append(keys.shape)
+    )
     beam_search(model, source, **SPECIAL, n_beams=3)
     assert seen == [(len(source), source.shape[1], 16)]
 
