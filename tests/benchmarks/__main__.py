@@ -42,6 +42,7 @@ def machine() -> dict:
     """What the numbers depend on: the processor, its instructions, the GPU if there is one, and the versions."""
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     named = re.search(r"model name\s*: (.*)", cpu)
+    kind = re.search(r"cpu family\s*: (.*)\nmodel\s*: (.*)", cpu)  # virtual machines often hide the name, and not this
     flags = set(re.search(r"flags\s*: (.*)", cpu).group(1).split()) if "flags" in cpu else set()
     versions = {"python": platform.python_version()}
     for peer in PEERS:
@@ -49,6 +50,7 @@ def machine() -> dict:
             versions[peer] = importlib.metadata.version(peer)
     return {
         "processor": named.group(1) if named else platform.processor() or platform.machine(),
+        "family": f"{kind.group(1)}, model {kind.group(2)}" if kind else None,
         "instructions": [flag for flag in TELLING if flag in flags],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

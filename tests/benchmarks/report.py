@@ -113,7 +113,8 @@ def _machine(results: Mapping[str, Mapping]) -> str:
     for row in results.values():
         one = row["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
-        device = one["gpu"] or f"{one['processor']} ({', '.join(one['instructions'])}), no GPU"
+        family = f", family {one['family']}" if one.get("family") else ""
+        device = one["gpu"] or f"{one['processor']}{family} ({', '.join(one['instructions'])}), no GPU"
         lines.append(f"{row['date']}: {device}, {one['cores']} cores, {one['threads']} thread; {versions}.")
     return "\n\n".join(dict.fromkeys(lines)) or "Not measured yet."
 

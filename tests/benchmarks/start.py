@@ -40,8 +40,11 @@ def make_all() -> None:
 
 
 def run_notebooks() -> None:
-    """Every cell of every notebook, on two processes, its output compared with what is stored."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "-p", "tests.strict_nbval"]
+    """Every cell of every notebook, on two processes, its output compared with what is stored.
+
+    By the Python of the tests: the kernels of this one, which has the other libraries, do not know the course.
+    """
+    command = [".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", "-p", "tests.strict_nbval"]
     subprocess.run([*command, "--nbval", "notebooks", "--nbval-cell-timeout=300"], check=True, cwd=ROOT)
 
 
@@ -94,10 +97,9 @@ ROWS = {
     "growth-chapters": Growth(
         title="The book, by chapters",
         size="chapters",
-        law="a + b·n: every chapter is read and written once, beside a start that is always the same",
-        expected=(0.3, 1.1),
+        law="a + b·n: every chapter is read and written once, beside a start that is always the same and outweighs many of them",
+        expected=(0.0, 1.0),
         sizes=(3, 6, 12, 23),
         make=building_chapters,
-        rounds=1,
     ),
 }
