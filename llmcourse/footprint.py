@@ -80,7 +80,7 @@ def kept_bytes(config: TransformerConfig, B: int, T: int) -> int:
     last = norm if config.norm_place == "pre" else config.d_model
     embedding = config.d_model if config.dropout else 0  # which numbers were set to 0
     numbers = blocks + B * T * (embedding + last + config.n_vocab)  # the loss keeps a log probability for each token
-    indices = 2 * B * T + (T if config.positions == "learned" else 0)
+    indices = 2 * B * T
     return 4 * numbers + 8 * indices
 
 
