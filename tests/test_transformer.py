@@ -181,6 +181,20 @@ def test_a_block_is_its_formula(positions):
     assert (block.attention.rotate is not None) == (positions == "rotary")
 
 
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
+def test_neighbouring_rows_share_a_context_as_if_each_had_its_own(norm_place):
+    torch.manual_seed(0)
+    block = TransformerBlock(TransformerConfig(n_vocab=5, d_model=12, n_heads=3, norm_place=norm_place), cross=True)
+    x, context = torch.randn(6, 4, 12), torch.randn(2, 5, 12)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()[:, None, None]
+    own, own_mask = (part.repeat_interleave(3, dim=0) for part in (context, mask))
+    expected = block(x, mask=causal_mask(4), context=own, context_mask=own_mask)
+    shared = block(x, mask=causal_mask(4), context=context, context_mask=mask)
+    torch.testing.assert_close(shared, expected)
+    with pytest.raises(ValueError, match="6 rows cannot share a context of 4 rows"):
+        block(x, context=torch.randn(4, 5, 12))
+
+
 def test_dropout_silences_its_share_of_a_sub_layers_results_in_training_only():
     torch.manual_seed(0)
     config = TransformerConfig(n_vocab=5, context=64, d_model=32, dropout=0.25)
