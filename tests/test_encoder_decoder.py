@@ -122,12 +122,6 @@ def test_neighbouring_rows_share_a_source_as_if_each_had_its_own(positions, norm
     assert all(of_source.key.shape[0] == 2 for _, of_source in cache)
 
 
-def test_rows_that_cannot_share_a_source_evenly_are_refused():
-    model, (source, tokens) = small_model(), some_pair()
-    with pytest.raises(ValueError, match="3 rows cannot share a context of 2 rows"):
-        model.decode(tokens[[0, 0, 1]], model.encode(source), source)
-
-
 @pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "alibi"])
 def test_padding_of_the_source_changes_nothing(positions):
     model, (source, tokens) = small_model(positions=positions), some_pair()
