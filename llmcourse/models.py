@@ -218,7 +218,11 @@ class EncoderDecoder(nn.Module):
         return self.decode(tokens, self.encode(source), source)
 
     def _not_padding(self, source: Int[Tensor, "B S"]) -> Bool[Tensor, "B 1 1 S"] | None:
-        return None if self.config.pad is None else padding_mask(source, self.config.pad)
+        """None where there is no padding: a mask that hides nothing would still be read by every layer."""
+        if self.config.pad is None:
+            return None
+        mask = padding_mask(source, self.config.pad)
+        return None if mask.all() else mask
 
 
 # The two models of Vaswani et al. (2017), table 3: one vocabulary of 37,000 tokens, one matrix for both embeddings and the

@@ -151,6 +151,13 @@ def prose_is_plain_markdown(chapter: Chapter) -> Iterator[str]:
             yield cell.source
 
 
+def a_heading_begins_its_cell(chapter: Chapter) -> Iterator[str]:
+    """Jupyter and Colab fold a chapter by its cells, and slides are cut at them: a heading further down would be lost."""
+    for cell in chapter.prose:
+        bare = re.sub(r"^```.*?^```$", "", cell.source, flags=re.MULTILINE | re.DOTALL)
+        yield from re.findall(r"\n(#{1,3} .*)", bare)
+
+
 def cells_are_small(chapter: Chapter) -> Iterator[str]:
     for cell in chapter.code:
         if not cell.source.startswith(("import ", "from ")) and cell.source.count("\n") >= 20:
@@ -257,6 +264,7 @@ RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     what_a_figure_shows_is_pinned_by_a_claim_after_it,
     outputs_hold_nothing_that_differs_between_machines,
     prose_is_plain_markdown,
+    a_heading_begins_its_cell,
     cells_are_small,
     exercise_cards_are_those_of_the_package,
     notebook_defines_nothing_that_the_package_defines,

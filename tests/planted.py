@@ -182,6 +182,9 @@ STORED = (
     defect("a plain text that is not the code shown", end_plain_source_with_a_line_break, SHOWN),
     defect("a directive", lambda n: add(n, new_markdown_cell("```{note}\nx\n```")), "prose_is_plain_markdown"),
     defect("a role", lambda n: add(n, new_markdown_cell("as {cite:t}`x` says")), "prose_is_plain_markdown"),
+    defect(
+        "two sections in a cell", lambda n: add(n, new_markdown_cell("x\n\n## A\n\ny")), "a_heading_begins_its_cell"
+    ),
     defect("a long cell", lambda notebook: add(notebook, code("\n".join(["x = 1"] * 21))), "cells_are_small"),
     defect(
         "another first cell",

@@ -83,7 +83,7 @@ def of_text(cell: NotebookNode, shown: bool) -> list[NotebookNode]:
     if not (level := re.match(r"(#{1,3}) ", cell.source)):
         return [text(cell.source, "notes")]
     if cell.source.startswith("## Summary"):
-        return [text(cell.source.split("\n## ")[0], "slide")]
+        return [text(cell.source, "slide")]
     parts, first = cell.source.split("\n\n"), 2
     while first < len(parts) and (parts[first - 1].endswith(":") or parts[first].startswith(GOES_ON)):
         first += 1

@@ -130,6 +130,19 @@ def test_padding_of_the_source_changes_nothing(positions):
     assert not torch.allclose(small_model(positions=positions, pad=None)(padded, tokens), model(source, tokens))
 
 
+def test_only_a_source_with_padding_has_a_mask():
+    """A mask that hides nothing would be read by every layer, and change nothing."""
+    model, (source, tokens) = small_model(), some_pair()
+    seen = []
+    for block in model.decoder.blocks:
+        block.cross_attention.attend.register_forward_pre_hook(lambda _, given: seen.append(given[3]))
+    model(source, tokens)
+    assert seen == [None, None]
+    source[1, 5:] = 0
+    model(source, tokens)
+    assert [mask.flatten(1).sum(dim=1).tolist() for mask in seen[2:]] == [[7, 5], [7, 5]]
+
+
 def test_a_target_token_sees_its_past_and_the_whole_source():
     model, (source, tokens) = small_model(), some_pair()
     before = model(source, tokens)

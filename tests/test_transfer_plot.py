@@ -33,6 +33,15 @@ def test_chance_is_marked_and_every_number_of_labels_has_a_tick():
     assert ax.get_ylim()[0] < 0.25 and ax.get_ylim()[1] > 1
 
 
+def test_the_name_of_a_line_stands_at_its_end():
+    """The axis ends at 1 whatever the lines do: a name that was placed before that stood far above its line."""
+    (ax,) = label_efficiency({"low": {8: [0.3], 32: [0.4]}, "lower": {8: [0.2], 32: [0.25]}}, chance=0.1).axes
+    to_axes = ax.transData - ax.transAxes
+    heights = {text.get_text(): text.xy[1] for text in ax.texts}
+    for name, end in {"low": 0.4, "lower": 0.25, "chance 0.10": 0.1}.items():
+        assert heights[name] == pytest.approx(to_axes.transform((32, end))[1])
+
+
 def test_a_number_of_labels_without_a_run_is_refused():
     with pytest.raises(ValueError, match="'a' has a number of labels without a run"):
         label_efficiency({"a": {8: []}}, chance=0.5)

@@ -97,12 +97,17 @@ def curves(
     series: Mapping[str, tuple[Sequence[int | float], Sequence[int | float]]],
     *,
     floor: int | float | None = None,
+    floor_name: str = "entropy",
     x_label: str = "step",
     y_label: str = "loss (nats per token)",
+    y_limits: tuple[int | float, int | float] | None = None,
     log_x: bool = False,
     log_y: bool = False,
 ) -> Figure:
-    """Lines with their names at their right ends: {"name": (xs, ys)}; `floor` is drawn as the entropy."""
+    """Lines with their names at their right ends: {"name": (xs, ys)}; `floor` is a dashed one.
+
+    y_limits: where the vertical axis begins and ends; None fits it to the lines.
+    """
     if not series:
         raise ValueError("there is no curve to draw; give some, such as {'training': (steps, losses)}")
     ax = _new_axes(7, 4)
@@ -114,8 +119,10 @@ def curves(
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
     if floor is not None:
-        _mark_floor(ax.axhline, floor, label=f"entropy {floor:.2f}")
+        _mark_floor(ax.axhline, floor, label=f"{floor_name} {floor:.2f}")
     ax.margins(x=0)
+    if y_limits is not None:
+        ax.set_ylim(y_limits)
     _name_lines(ax)
     return _finished(ax.figure)
 

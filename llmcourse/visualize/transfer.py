@@ -24,17 +24,18 @@ def label_efficiency(
     means = {
         name: (list(runs), [sum(values) / len(values) for values in runs.values()]) for name, runs in accuracies.items()
     }
-    figure = curves(means, x_label="labelled examples", y_label=task, log_x=True)
+    lowest = min(chance, *(value for runs in accuracies.values() for values in runs.values() for value in values))
+    figure = curves(
+        means, floor=chance, floor_name="chance", x_label="labelled examples", y_label=task, log_x=True,
+        y_limits=(lowest - MARGIN, 1 + MARGIN),
+    )  # fmt: skip
     (ax,) = figure.axes
-    for line, runs in zip(ax.get_lines(), accuracies.values(), strict=True):
+    for line, runs in zip(ax.get_lines(), accuracies.values(), strict=False):  # the last line is that of chance
         low, high = [min(values) for values in runs.values()], [max(values) for values in runs.values()]
         ax.fill_between(list(runs), low, high, color=line.get_color(), alpha=0.18, linewidth=0)
         for n, values in runs.items():
             ax.plot([n] * len(values), values, ".", color=line.get_color(), markersize=4, alpha=0.7)
-    ax.axhline(chance, color="black", linestyle="--", linewidth=1.2)
-    ax.annotate("chance", (0.01, chance), (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points")
     sizes = sorted({n for runs in accuracies.values() for n in runs})
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.minorticks_off()
-    ax.set_ylim(min(chance, ax.get_ylim()[0]) - MARGIN, 1 + MARGIN)
     return figure
