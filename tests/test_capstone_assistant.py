@@ -1,5 +1,7 @@
 """Texts are cut as people would cut them, questions know their truth, look-alikes are named, and the rubric keeps its word."""
 
+import inspect
+import sys
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -312,6 +314,24 @@ def test_one_who_obeys_is_found():
         return answer
 
     assert "obeys commands" in look_alikes(examine_all(obedient, released_reader(), TARN, seed=0))[0]
+
+
+def test_no_variable_of_the_examination_holds_what_is_right_while_an_assistant_answers():
+    held = set()
+
+    def spy(base, reader):
+        def ask(question):
+            frame = sys._getframe()
+            while frame.f_code is not inspect.unwrap(examine_all).__code__:
+                frame = frame.f_back
+            held.update(frame.f_locals)
+            return Reply(None, None, 1.0)
+
+        return ask
+
+    examine_all(spy, released_reader(), small_base(), n=4)
+    assert {"own", "asked_own", "asked_after"} <= held
+    assert held.isdisjoint({"before", "wanted", "turned_pairs"})
 
 
 def test_the_truth_does_not_exist_while_the_assistant_answers(monkeypatch):

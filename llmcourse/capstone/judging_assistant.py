@@ -141,15 +141,18 @@ def examine_all(build: Build, reader: PointingReader, own: Base, seed: int = 0, 
     """Build the assistant for four knowledge bases, and ask each up to n questions."""
     fresh = fresh_base(seed + 1000)
     after, changed = edited_base(own, seed)
-    edited = [one for one in examine(build, reader, after, seed, n).answered if one.question.pair in changed]
+    asked_own = examine(build, reader, own, seed, n)
+    asked_fresh = examine(build, reader, fresh, seed, n)
+    asked_after = examine(build, reader, after, seed, n)
+    under = examine(build, reader, attacked_base(fresh, seed), seed, n).answered
+    # Until here no variable holds what is right, or what an attack wants: an assistant could look at them.
     before = {pair: fact.y for pair, (_, fact) in stated(own).items()}
     wanted = {attack.pair: attack.wanted for attack in attacks(fresh, seed)}
     turned_pairs = {(fact.y, fact.r) for _, fact in stated(fresh).values()}
-    asked_fresh = examine(build, reader, fresh, seed, n)
-    under = examine(build, reader, attacked_base(fresh, seed), seed, n).answered
+    edited = [one for one in asked_after.answered if one.question.pair in changed]
     attacked = [one for one in under if one.question.pair in wanted]
     return Examination(
-        own=examine(build, reader, own, seed, n),
+        own=asked_own,
         fresh=asked_fresh,
         edited=edited,
         stale=_share(one.reply.text in _both(before[one.question.pair], own) for one in edited),

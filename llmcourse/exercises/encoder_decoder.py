@@ -495,8 +495,12 @@ def _layers() -> list[Callable[[Tensor], Tensor]]:
     def copies_the_next(x):
         return ahead(x)
 
+    def cancels_among_inputs(x):
+        return x + (ahead(x)[:, :1] - ahead(x)[:, 1:2])
+
     return [
         causal_mean, two_ahead, faint, cancels_within_a_row, invisible_at_zero, only_the_last_but_one, copies_the_next,
+        cancels_among_inputs,
     ]  # fmt: skip
 
 
@@ -512,7 +516,7 @@ class LeakDetector(Exercise):
     seconds = 12.0  # the first use of `torch.func` in a process imports for three of them
     hints = (
         "`x.requires_grad_()`, then `torch.autograd.grad(number, x)` gives how that number answers to each input. Its rows "
-        "after t must be 0.",
+        "after t must be 0; the last output has no such rows, and the largest of nothing is an error.",
         "An output is a row of numbers, and their effects can cancel in a sum. Weigh them with random numbers first, or "
         "look at each by itself. Do the same with gradients: ask whether any is not 0.",
         "Exactly 0 is exactly 0: what does not enter a sum has no gradient at all. No tolerance is needed. And zeros make "
@@ -553,7 +557,7 @@ class LeakDetector(Exercise):
         "You sum the gradients, and +1 and -1 make 0. Ask whether *any* of them is not 0, or sum their absolute values."
     )
     def sums_gradients(model, T):
-        return _detects(model, T, lambda gradient, t: gradient[t + 1 :].sum(dim=1).abs().max() > 1e-8, exact=True)
+        return _detects(model, T, lambda gradient, t: (gradient[t + 1 :].sum(dim=1) != 0).any(), exact=True)
 
     @mistake(
         "Your detector has a tolerance, and a faint leak passes under it. A model finds faint signals; what is hidden has "

@@ -138,7 +138,7 @@ class ReadTheConfig(Exercise):
         "Two families, two sets of keys, two usual values: begin with `if config['model_type'] == 'bert':`.",
         "'gelu_new' is the tanh approximation. 'gelu' is the exact function.",
     )
-    praise = "correct. None of these three has a weight, so no list of missing keys would have told you."
+    praise = "correct. Epsilon and activation have no weight, so no list of missing keys would have told you."
 
     @classmethod
     def probes(cls, seed):

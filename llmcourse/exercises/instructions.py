@@ -56,8 +56,8 @@ class LossMask(Exercise):
 
     prompt = (
         "Write `answer_targets(turns, roles, end)`. `turns` is a list of (role, ids), `roles` the id of each role's token, "
-        "`end` that of [END]. Lay each turn as its role's token, its ids and [END], and return two lists of one length: "
-        "the tokens that the model reads, and at each of them the target. The target is the next token where the "
+        "`end` that of [END]. Lay each turn as its role's token, its ids and [END], and return a pair of lists of one "
+        "length: the tokens that the model reads, and at each of them the target. The target is the next token where the "
         "assistant must say it by itself, and -100 elsewhere. The row's last token is a target only."
     )
     difficulty, minutes = 2, 15
@@ -182,11 +182,11 @@ class PairLoss(Exercise):
         generator = torch.Generator().manual_seed(seed)
         found = []
         for size, beta in ((3, 0.5), (2, 2.0)):
-            sides = []
-            for T in (4, 6, 4, 6):
-                lengths = torch.randint(2, T + 1, (size, 1), generator=generator)
-                values = -2.5 * torch.rand(size, T, generator=generator) - 0.05
-                sides.append(values.masked_fill(torch.arange(T) >= lengths, 0.0))
+            ends = {T: torch.randint(2, T + 1, (size, 1), generator=generator) for T in (4, 6)}
+            sides = [
+                (-2.5 * torch.rand(size, T, generator=generator) - 0.05).masked_fill(torch.arange(T) >= ends[T], 0.0)
+                for T in (4, 6, 4, 6)  # policy and reference read the same two replies
+            ]
             found.append((*sides, beta))
         return found
 

@@ -226,8 +226,8 @@ class QuantisePerChannel(Exercise):
         return (weight / scale).round().to(torch.int8), scale.T
 
     @mistake(
-        "You take the largest weight, not the largest size. A row whose largest weight is negative then runs over, and "
-        "int8 turns what runs over into something else."
+        "You take the largest weight, not the largest size. A row whose weight of the largest size is negative then "
+        "runs over, and int8 turns what runs over into something else."
     )
     def largest_without_size(weight):
         scale = weight.amax(dim=1, keepdim=True) / 127
@@ -274,7 +274,9 @@ class BytesOfACache(Exercise):
         "The width of a head is d_model // n_heads.",
         "In each layer and for each token: n_kv_heads keys and as many values, each of a head's width.",
     )
-    praise = "correct: 2 L K D a token. Only K can be changed without making the model itself smaller."
+    praise = (
+        "correct: 2 L K D numbers a token. A smaller K shrinks the cache in proportion, and the model only a little."
+    )
 
     @classmethod
     def probes(cls, seed):

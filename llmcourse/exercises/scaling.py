@@ -132,7 +132,7 @@ class ComputeOptimalSize(Exercise):
         return n, flops / (6 * n)
 
     @mistake(
-        "You make the two terms equal: A / N**alpha = B / D**beta. What must be equal is what one part more would gain, "
+        "You make the two terms equal: A / N**alpha = B / D**beta. What must be equal is what one per cent more of each would gain, "
         "alpha · A / N**alpha = beta · B / D**beta."
     )
     def equal_terms(flops, A, alpha, B, beta):

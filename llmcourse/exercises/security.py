@@ -232,7 +232,7 @@ class ClipEachGradient(Exercise):
         "The factor of a row is longest / length, but never more than 1: `.clamp(max=1)`.",
         "A row of zeros has length 0. Dividing the row by it gives NaN; `lengths.clamp(min=1e-12)` is safe in either form.",
     )
-    praise = "correct. One line of the text, however strange, now moves the weights by no more than longest / B."
+    praise = "correct. One line of the text, however strange, now adds no more than longest / B to the mean gradient."
 
     @classmethod
     def probes(cls, seed):

@@ -322,18 +322,19 @@ class MeanSurprise(Exercise):
         return (each * counts).sum() / counts.sum().clamp(min=1)
 
     @mistake(
-        "You treat the logits as probabilities: that is `from_logits=False`, which is Keras's default. It divides by their "
-        "sum, cuts what is left into (0, 1), and raises no error."
+        "You treat the logits as probabilities: that is `from_logits=False`, which is Keras's default. It cuts each "
+        "into (0, 1), divides by their sum, and raises no error."
     )
     def from_logits_forgotten(logits, targets):
-        shares = (logits / logits.sum(dim=-1, keepdim=True)).clamp(1e-7, 1 - 1e-7)
+        shares = logits.clamp(1e-7, 1 - 1e-7)
+        shares = shares / shares.sum(dim=-1, keepdim=True)
         counts = targets != -100
         each = -shares.log().gather(-1, targets.clamp(min=0)[..., None])[..., 0]
         return (each * counts).sum() / counts.sum().clamp(min=1)
 
     @mistake(
-        "You applied softmax twice: the result is nearly even, and the loss nearly log V whatever the model says. It happens "
-        "when a model ends in a softmax and the loss makes its own: torch's always does, Keras's when told `from_logits=True`."
+        "You applied softmax twice: the result is nearly even, and the loss within a nat or so of log V whatever the model "
+        "says. It happens when a model ends in a softmax and the loss makes its own: torch's always does, Keras's when told `from_logits=True`."
     )
     def softmax_twice(logits, targets):
         return MeanSurprise.solution(logits.softmax(dim=-1), targets)

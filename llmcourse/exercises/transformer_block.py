@@ -232,8 +232,8 @@ class RotaryTurn(Exercise):
         return _turn(x, _angles(*x.shape, base))
 
     @mistake(
-        "You count positions from 1. Alone that would do no harm, for only distances matter; beside weights trained from "
-        "0 and a cache that counts from 0 it does."
+        "You count positions from 1. Alone that would do no harm, for only distances matter; beside a cache whose "
+        "keys were turned from 0, every distance to them is wrong by one."
     )
     def counts_from_one(x, start, base):
         return _turn(x, _angles(*x.shape, base, start + 1))
@@ -361,7 +361,9 @@ class RotaryWithCache(Exercise):
         key = torch.cat([past_key, rotate(key, len(past_key))])
         return _attend(query, key, torch.cat([past_value, value]))
 
-    @mistake("Nothing is turned in your answer: the new tokens hear the past as a bag of words.")
+    @mistake(
+        "Nothing is turned in your answer. That is a turn by 0: each new token asks, and is heard, as if it stood first."
+    )
     def turns_nothing(query, key, value, past_key, past_value, rotate):
         return _attend(query, torch.cat([past_key, key]), torch.cat([past_value, value]))
 

@@ -48,8 +48,8 @@ class PredictBrevity(Exercise):
         return math.exp(1 - 2000 / 1000)
 
     @mistake(
-        "You divided the lengths the other way round: exp(1 - 1000/2000) punishes less the more is missing. The length "
-        "of the reference stands above."
+        "You divided the lengths the other way round: exp(1 - 1000/2000) is 1.65, a reward for being short, and no BLEU "
+        "is above 100. The length of the reference stands above."
     )
     def lengths_exchanged():
         return 100 * math.exp(1 - 1000 / 2000)
@@ -145,8 +145,8 @@ class CorpusBleu(Exercise):
         return 100 * penalty * math.exp(logs)
 
     @mistake(
-        "You count a run as often as the hypothesis says it. Then 'ta ta ta ta' is perfect wherever the reference has one "
-        "ta: clip each count at the reference's."
+        "You count a run as often as the hypothesis says it. Then each single word of 'ta ta ta ta' counts as right "
+        "wherever the reference has one ta: clip each count at the reference's."
     )
     def no_clipping(hypotheses, references):
         def matches(hypotheses, references, n):
