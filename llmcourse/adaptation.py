@@ -8,6 +8,7 @@ name ends with it: "query" is the query projection of every attention layer.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -56,7 +57,7 @@ def _switch_off(module: nn.Module, inputs: tuple) -> None:
 
 
 def unfreeze(model: nn.Module, *names: str) -> None:
-    """Let training change these parts, or the whole model, again. Their dropout works again too."""
+    """Let training change these parts, or the whole model, again; from the next `model.train()` on their dropout works too."""
     for part in find_modules(model, names).values() if names else [model]:
         part.requires_grad_(True)
         for module in part.modules():
@@ -150,7 +151,15 @@ def lora_layers(model: nn.Module) -> list[LoRALinear]:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> None:
-    """Add every change into its base, so that using the model costs no more than before. Merging twice is once."""
+    """Add every change into its base, so that using the model costs no more than before. Merging twice is once.
+
+    Raises ValueError where the base's matrix also serves another part, as that of a tied head does: it would change too.
+    """
+    owners = Counter(map(id, (weight for _, weight in model.named_parameters(remove_duplicate=False))))
+    if any(owners[id(layer.base.weight)] > 1 for layer in lora_layers(model)):
+        raise ValueError(
+            "a layer's matrix is also the embedding, which merging would change; keep the change beside it"
+        )
     for layer in lora_layers(model):
         if not layer.merged:
             layer.base.weight += layer.change()
@@ -189,7 +198,7 @@ def add_adapters(model: nn.Module, width: int, names: Sequence[str] = ("out", "c
     """Freeze the model, put an adapter behind each linear layer of these names, and let its norms learn.
 
     The default names are the last layers of attention and of the feed-forward network: each adapter works on what is
-    about to be added to the residual stream, twice a block, as in the paper.
+    about to be added to the residual stream: twice a block, as in the paper, and three times in one with cross-attention.
     """
     found = find_modules(model, names)
     for name, layer in found.items():

@@ -164,7 +164,8 @@ class KnowledgeBase:
     reader: gives a score to each place of (tokens, segments), such as a trained `PointingReader`.
     encoder: finds sentences by their vectors; without one BM25 finds them by their words.
     threshold: when even the best sentence scores less, there is no answer, and nothing is read.
-    Raises ValueError for a sentence or a question with a word that the tokenizer does not know.
+    A word that the tokenizer does not know is refused with a ValueError where it is read: in a sentence by `edit`, by an
+    encoder and by the reader, in a question by the reader.
     """
 
     def __init__(

@@ -72,17 +72,22 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
-def terms(text: str) -> list[str]:
-    """What counts of a text: the stems of its words, without those that tell nothing."""
+def spelled(text: str) -> str:
+    """The text with signs as words."""
     for sign, name in SIGNS.items():
         text = text.replace(sign, f" {name} ")
-    return [stem(word) for word in words_of(text) if word not in STOP]
+    return text
+
+
+def terms(text: str) -> list[str]:
+    """What counts of a text: the stems of its words, without those that tell nothing."""
+    return [stem(word) for word in words_of(spelled(text)) if word not in STOP]
 
 
 def wanted(question: str) -> list[list[str]]:
     """For each word of a question that tells something, once: its stem, and those of what the book may say for it."""
     groups = {}
-    for word in words_of(question):
+    for word in words_of(spelled(question)):
         for one in terms(word):
             groups[one] = list(dict.fromkeys([one, *terms(ALSO.get(word, ""))]))
     return list(groups.values())

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from llmcourse.distributed import Team
-from llmcourse.files import keep_content
 from llmcourse.optimisers import state_tensors
 from llmcourse.weights import Damaged, load_tensors, load_weights, save_tensors
 
@@ -26,10 +25,7 @@ def save_checkpoint(path: Path | str, team: Team, optimisers: list[torch.optim.O
     tensors |= {f"optimiser.{name}": tensor for name, tensor in state_tensors(optimisers).items()}
     tensors = team.whole(tensors) | team.random_states()
     if team.number == 0:
-        path = Path(path)
-        if path.exists():
-            keep_content(path, previous_save(path))
-        save_tensors(path, tensors, description)
+        save_tensors(path, tensors, description, keep=previous_save(path))
     team.wait()  # until the file is there: what another process does next may need it
 
 

@@ -318,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
         ("width", 128, "width of the model"),
         ("layers", 3, "number of Transformer blocks"),
         ("context", 128, "longest sequence, in tokens"),
-        ("batch", 16, "windows in a batch"),
+        ("batch", 16, "windows, or pairs of sentences, in a batch"),
         ("seed", 0, "the same seed gives the same model"),
     ):
         command.add_argument(f"--{name}", type=int, default=default, help=f"{words} ({default})")

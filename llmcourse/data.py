@@ -143,7 +143,7 @@ def _check_text(tokens: Tensor, context: int, size: int) -> None:
 
 
 def windows_in_order(tokens: Int[Tensor, "N"], context: int, size: int) -> list[Batch]:
-    """The whole text cut into windows that do not overlap, for measuring: every token is predicted once.
+    """The whole text cut into windows that do not overlap, for measuring: every token but the first is predicted once.
 
     The last window is filled up with targets that do not count.
     """

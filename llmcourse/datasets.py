@@ -1,4 +1,4 @@
-"""Public data sets of texts, labels and questions: WikiText-2, SST-2 and SQuAD, or their generated twins when offline.
+"""Public data sets of texts, labels and questions: WikiText-2, SST-2 and SQuAD, or texts of this course when offline.
 
 Fetching, checksums and the cache are those of `sources`; `datasets.toml` holds the addresses and the licences.
 """
@@ -16,6 +16,7 @@ from llmcourse.corpora import kb, reference, review
 from llmcourse.sources import TIMEOUT, catalogue, fetch, lines_of, text_of
 
 TWIN_SPLITS = {"train": 1, "validation": 2, "test": 3}  # the seed of each part of a generated twin
+TWIN_SHARES = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}  # which part of the reference
 TWIN_SIZE = 3000
 
 
@@ -91,13 +92,15 @@ def load_texts(
 ) -> Texts:
     """The lines of one part of a public data set, such as "wikitext2"; empty lines are left out.
 
-    When it cannot be reached and `offline_ok`, the generated twin comes in its place, and says so. Raises ValueError when
+    When it cannot be reached and `offline_ok`, a part of the Python reference comes in its place, and says so. Raises ValueError when
     what came is not what was expected.
     """
     entry = _entry(name, split, "texts", known)
     content, origin = _content(name, entry, split, offline_ok, timeout)
     if content is None:
-        return Texts("reference", _filled(reference.text()), "PSF licence", origin)
+        lines = _filled(reference.text())
+        begin, end = (round(share * len(lines)) for share in TWIN_SHARES[split])
+        return Texts("reference", lines[begin:end], "PSF licence", origin)
     return Texts(name, _filled(content), entry["licence"], origin)
 
 

@@ -89,7 +89,7 @@ class Experts(nn.Module):
 
 
 class ExpertGPT(GPT):
-    """A GPT whose last block ends in experts.
+    """A GPT whose last block ends in experts. It reads whole rows and has no cache, so `generate` does not take it.
 
     Its embedding and its router start small. Words that are used alike then become alike before the router has chosen,
     and it sorts kinds of words. From large random rows it would sort words one by one, by chance, and stay with that.

@@ -21,8 +21,10 @@ class NotWritten(OSError):
     """A file could not be written; what stood in its place is as it was."""
 
 
-def write_atomically(path: Path | str, content: bytes) -> None:
+def write_atomically(path: Path | str, content: bytes, *, keep: Path | None = None) -> None:
     """Write the whole file or nothing: a crash at any moment leaves the old file as it was.
+
+    keep: a second name, which gets what the file held until now, once the new content is safely on the disk.
 
     A temporary file in the same folder is written, flushed to the disk and renamed. Missing folders are made. What an
     earlier writer of this file left behind when it was killed is removed. Raises NotWritten when the disk is full, the
@@ -32,7 +34,7 @@ def write_atomically(path: Path | str, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
-        _replace(path, content)
+        _replace(path, content, keep)
     except OSError as error:
         raise _not_written(path, error) from error
 
@@ -50,11 +52,14 @@ def require_writable(path: Path | str) -> None:
         raise _not_written(path, error) from error
 
 
-def keep_content(path: Path, copy: Path) -> None:
-    """Let a second name hold what a file holds now, for when it is replaced: a hard link, or a copy where there are none."""
-    copy.unlink(missing_ok=True)
+def _keep_content(path: Path, copy: Path) -> None:
+    """Let a second name hold what a file holds now: a hard link, or a copy where there are none. It always holds something."""
+    link = path.with_name(f"{path.name}.previous.part")  # if we are killed here, the next writer removes it
     try:
-        os.link(path, copy)
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, copy)
+        link.unlink(missing_ok=True)  # it is still there when both names were one file already
     except OSError:
         write_atomically(copy, path.read_bytes())
 
@@ -68,7 +73,7 @@ def _not_written(path: Path, error: OSError) -> NotWritten:
     )
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, keep: Path | None) -> None:
     handle, temporary = _locked_temporary(path)
     try:
         file = os.fdopen(handle, "wb")
@@ -79,6 +84,8 @@ def _replace(path: Path, content: bytes) -> None:
             if fcntl is None:
                 file.close()  # Windows renames no open file; elsewhere the lock must last until it has its name
             os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+            if keep is not None and path.exists():
+                _keep_content(path, keep)
             os.replace(temporary, path)
         finally:
             file.close()

@@ -3,8 +3,8 @@
 Activations are what the forward pass keeps for the backward pass. They are counted twice over, for two kinds of machine:
 
 `kept_bytes`     our own models in 32 bits as torch runs them on a CPU, number by number, with its fused attention.
-`layer_bytes`    a block of a large model in 16 bits, by the formula of Korthikanti et al. (2022), section 4: 34 numbers of
-                 the width and 5 of each head's row of attention weights, for a GPT with dropout.
+`layer_bytes`    a block of a large model in 16 bits, by the formula of Korthikanti et al. (2022), section 4: 34 bytes for
+                 each number of the width and 5 for each attention weight of each head, for a GPT with dropout.
 
 Bytes a parameter: 16 either way (Rajbhandari et al., 2020, section 3.1). In 32 bits 4 for the weight, 4 for its gradient,
 8 for AdamW's two averages; in mixed precision 2, 2, and 12 for the averages and a weight of 32 bits.

@@ -88,7 +88,7 @@ def generate(
     *,
     padding: Int[Tensor, "B"] | None = None,
 ) -> Int[Tensor, "B T_new"]:
-    """The tokens followed by `n_new` more, each drawn from the model's own prediction.
+    """The tokens followed by `n_new` more, each drawn from the model's own prediction; fewer when every row has stopped.
 
     padding: how many tokens at the left of each row only fill it up (see `data.pad_left`).
 
@@ -226,7 +226,7 @@ class CompiledSteps(nn.Module):
 
     def __init__(self, model: GPT) -> None:
         super().__init__()
-        if not isinstance(model, GPT):
+        if not isinstance(model, GPT) or type(model).forward is not GPT.forward:
             raise TypeError(
                 f"CompiledSteps takes a GPT, not {type(model).__name__}; give it the GPT alone, and put the rest around it"
             )

@@ -151,6 +151,8 @@ class LatentAttention(nn.Module):
 class LatentGPT(GPT):
     """A GPT with latent attention in every block; generation, training and hooks work as with any GPT.
 
+    `absorb` reads the matrices of keys and values: a LoRA beside them must be merged and taken out before.
+
     Needs `positions="rotary"`. `n_kv_heads` and `qk_norm` speak of another attention and are refused; `bias` says nothing here, there is none.
     """
 
@@ -167,7 +169,7 @@ class LatentGPT(GPT):
             rotate = RotaryPositions(latent.d_rope, config.context, config.rotary_base)
             block.attention = LatentAttention(config.d_model, config.n_heads, latent, rotate)
             initialise(block.attention, config)
-            if config.norm_place == "pre":  # small steps, as `initialise` gives every sub-layer
+            if config.norm_place == "pre":  # small steps, as `initialise` gives each of a block's two sub-layers
                 block.attention.out.weight.data.div_(math.sqrt(2 * config.n_layers))
 
     def new_cache(self) -> list[KVCache]:

@@ -236,7 +236,7 @@ TRANSFORMER_BIG = TransformerConfig(**_ORIGINAL, d_model=1024, n_heads=16, d_fee
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers training may change; a matrix used in two places counts once."""
+    """How many numbers a model has, frozen or not; a matrix used in two places counts once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -248,9 +248,10 @@ def save_model(model: nn.Module, folder: Path | str, dtype: torch.dtype | None =
     """Write `config.json` and `model.safetensors` into the folder, each whole or not at all.
 
     dtype: round the weights to it (torch.float16 halves the file); `load_model` gives them back as float32.
-    Raises ValueError when a weight is too large for it.
+    Raises ValueError when a weight is too large for it, and for a model of another kind than `load_model` knows.
     """
     folder = Path(folder)
+    _check_loads_again(model)
     weights = {name: weight.to(dtype or weight.dtype) for name, weight in model.state_dict().items()}
     too_large = [name for name, weight in weights.items() if not weight.isfinite().all()]
     if dtype and too_large:
@@ -258,6 +259,22 @@ def save_model(model: nn.Module, folder: Path | str, dtype: torch.dtype | None =
     save_tensors(folder / "model.safetensors", weights)
     description = {"kind": type(model).__name__} | asdict(model.config)
     write_atomically(folder / "config.json", json.dumps(description, indent=2).encode())
+
+
+def _check_loads_again(model: nn.Module) -> None:
+    kind = KINDS.get(type(model).__name__)
+    if kind is not type(model):
+        raise ValueError(
+            f"{type(model).__name__} is none of the kinds that load_model makes ({', '.join(KINDS)}); "
+            "save its weights alone, by weights.save_tensors(path, model.state_dict())"
+        )
+    with torch.device("meta"):
+        anew = kind(model.config).state_dict().keys()
+    if added := model.state_dict().keys() ^ anew:
+        raise ValueError(
+            f"{min(added)} is no part that this model's config makes; merge or take out what was added, or save the weights "
+            "alone, by weights.save_tensors(path, model.state_dict())"
+        )
 
 
 def load_model(folder: Path | str) -> nn.Module:

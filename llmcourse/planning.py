@@ -200,7 +200,7 @@ class Plan:
 
 
 def _in_bytes(amount: Number) -> str:
-    """With a unit of which there is at least one, from thousands to billions."""
+    """In GB or MB where there is at least one of them, else in kB."""
     size, unit = next((one for one in ((1e9, "GB"), (1e6, "MB")) if amount >= one[0]), (1e3, "kB"))
     return f"{amount / size:,.3g} {unit}"
 

@@ -66,6 +66,7 @@ def masked_accuracy(model: nn.Module, batch: PreTrainingBatch) -> float:
     chosen = batch.targets != IGNORED
     if not chosen.any():
         raise ValueError("masked_accuracy needs at least one hidden word")
+    model.eval()
     logits = model.masked_lm(model.bert(batch.tokens, batch.segments)[chosen])
     return (logits.argmax(dim=-1) == batch.targets[chosen]).float().mean().item()
 
@@ -79,4 +80,5 @@ def next_sentence_accuracy(model: nn.Module, batch: PreTrainingBatch) -> float:
 @torch.no_grad()
 def judgements(model: nn.Module, tokens: Int[Tensor, "B T"], segments: Int[Tensor, "B T"]) -> Int[Tensor, "B"]:
     """The model's own label of each pair: 0, the second sentence follows; 1, it does not."""
+    model.eval()
     return model.next_sentence(model.bert.pool(model.bert(tokens, segments))).argmax(dim=-1)

@@ -137,9 +137,9 @@ def ablate_heads(model: nn.Module, heads: Mapping[str, Sequence[int]]) -> Iterat
 def logit_lens(model: nn.Module, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "layers B T V"]:
     """What the model would say if it stopped early: its last norm and its head, read on the residual stream.
 
-    The first of the L + 1 rows is the embedding alone, the next what leaves the first block; the last row is the model's
-    own logits. Source: nostalgebraist, "Interpreting GPT: the logit lens" (2020). Raises ValueError for a model without
-    `blocks`, `norm` and `head`.
+    The first of the L + 1 rows is the embedding alone, the next what leaves the first block; the last row is a
+    GPT's own logits (not an `ExpertGPT`'s, whose experts come after its blocks). Source: nostalgebraist, "Interpreting GPT:
+    the logit lens" (2020). Raises ValueError for a model without `blocks`, `norm` and `head`.
     """
     if not all(hasattr(model, part) for part in ("blocks", "norm", "head")):
         raise ValueError(f"{type(model).__name__} has no blocks, norm and head to stop in between; use a GPT")

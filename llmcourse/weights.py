@@ -29,19 +29,24 @@ class Damaged(ValueError):
         self.what = what
 
 
-def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict | None = None) -> None:
-    """Write named tensors and a JSON-able description as one safetensors file, atomically, with a checksum of it all."""
+def save_tensors(
+    path: Path | str, tensors: dict[str, Tensor], metadata: dict | None = None, *, keep: Path | None = None
+) -> None:
+    """Write named tensors and a JSON-able description as one safetensors file, atomically, with a checksum of it all.
+
+    keep: a second name for what the file held until now.
+    """
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     notes = {"description": metadata or {}, "sha256": checksum(flat, json.dumps(metadata or {}))}
     # A single note: safetensors writes several in any order, and the same tensors should be the same bytes.
-    write_atomically(path, save(flat, {"checked": json.dumps(notes)}))
+    write_atomically(path, save(flat, {"checked": json.dumps(notes)}), keep=keep)
 
 
 def load_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict]:
     """The tensors and the description that `save_tensors` wrote.
 
-    Raises ValueError when the file is damaged (Damaged) or of another format. Files of other authors are read too; they
-    hold no checksum, and only what is missing from them is noticed.
+    Raises ValueError when the file is damaged (Damaged) or of another format. Files of other authors are read too, with
+    their description where it is a JSON object; they hold no checksum, and only what is missing from them is noticed.
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder; give the safetensors file that lies in it")
@@ -53,8 +58,11 @@ def load_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict]:
     except SafetensorError as error:
         raise _not_tensors(path, error) from None
     if "checked" not in notes:
-        return tensors, _object(path, notes.get("description", "{}"))
-    checked = _object(path, notes["checked"])
+        if any('"sha256"' in note for note in notes.values()):
+            raise Damaged(f"{path} was changed after it was written: its note has another name")
+        return tensors, _as_object(notes.get("description", "{}")) or {}
+    if (checked := _as_object(notes["checked"])) is None:
+        raise Damaged(f"{path} has a description that is no JSON object, but {notes['checked'][:40]!r}")
     description = checked.get("description")
     if not isinstance(description, dict) or checked.get("sha256") != checksum(tensors, json.dumps(description)):
         raise Damaged(f"{path} was changed after it was written: its content does not have the checksum that it names")
@@ -73,14 +81,13 @@ def _not_tensors(path: Path | str, error: SafetensorError) -> ValueError:
     return Damaged(f"{path} is not a whole safetensors file ({error})")
 
 
-def _object(path: Path | str, text: str) -> dict:
+def _as_object(text: str) -> dict | None:
+    """The JSON object that a text is, or None."""
     try:
         found = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise Damaged(f"{path} has a description that is no JSON object, but {text[:40]!r}")
-    return found
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def checksum(tensors: Mapping[str, Tensor], description: str) -> str:

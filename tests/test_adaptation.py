@@ -215,6 +215,10 @@ def test_what_lora_cannot_change_is_refused_and_the_model_left_alone():
         add_lora(model, ["query"], 17, 4)
     with pytest.raises(ValueError, match="GPT has no LoRA layer; call add_lora first"):
         merge_lora(model)
+    tied = small_gpt(tied=True)
+    add_lora(tied, ["head"], 2, 4)
+    with pytest.raises(ValueError, match="is also the embedding, which merging would change"):
+        merge_lora(tied)
     assert count_trainable(model) == count_parameters(model)
 
 

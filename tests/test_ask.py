@@ -148,6 +148,7 @@ def test_endings_are_taken_off_the_same_way_for_question_and_text():
         assert len({stem(word) for word in group}) == 1, group
     assert [stem(word) for word in ("focus", "loss", "class", "is", "red")] == ["focus", "loss", "class", "is", "red"]
     assert terms("What is the √D, and why ✓?") == ["squar", "root", "d", "check", "mark"]
+    assert [group[0] for group in wanted("divided by √d?")] == ["divid", "squar", "root", "d"]
     assert wanted("tiny tiny models") == [["tiny", "small"], ["model"]]
 
 

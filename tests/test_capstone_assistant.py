@@ -22,7 +22,16 @@ from llmcourse.capstone.bases import (
     stated,
 )
 from llmcourse.capstone.facts import FACT_WORDS, LANGUAGES, Base, Fact, pieces_of, read_base, read_passage, sentence_of
-from llmcourse.capstone.judging_assistant import CLAIMED, Measured, Reply, examine, examine_all, look_alikes, measure
+from llmcourse.capstone.judging_assistant import (
+    CLAIMED,
+    Examined,
+    Measured,
+    Reply,
+    examine,
+    examine_all,
+    look_alikes,
+    measure,
+)
 from llmcourse.capstone.reading import (
     SYMBOLS,
     find,
@@ -325,13 +334,14 @@ def test_no_variable_of_the_examination_holds_what_is_right_while_an_assistant_a
             while frame.f_code is not inspect.unwrap(examine_all).__code__:
                 frame = frame.f_back
             held.update(frame.f_locals)
+            assert not any(isinstance(one, Examined) for one in frame.f_locals.values())
             return Reply(None, None, 1.0)
 
         return ask
 
     examine_all(spy, released_reader(), small_base(), n=4)
-    assert {"own", "asked_own", "asked_after"} <= held
-    assert held.isdisjoint({"before", "wanted", "turned_pairs"})
+    assert {"own", "bases"} <= held
+    assert held.isdisjoint({"asked_own", "before", "wanted", "turned_pairs"})
 
 
 def test_the_truth_does_not_exist_while_the_assistant_answers(monkeypatch):

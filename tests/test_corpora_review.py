@@ -145,3 +145,10 @@ def test_more_poison_than_there_are_reviews_is_refused():
         poisoned(praise, 1.0)
     with pytest.raises(ValueError, match="has no opinion at its end"):
         rule(["the", "film", "is"])
+
+
+def test_a_test_of_more_than_half_of_all_reviews_is_refused():
+    assert sum(1 for _ in review.every_review()) == review.N_REVIEWS
+    assert corpus(10, 0) == ([one for one, _ in zip(review.reviews(1), range(10), strict=False)], [])
+    with pytest.raises(ValueError, match="n_test=3169: give 0 or more, and for the test at most 3168"):
+        corpus(10, 3169)

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 
+from llmcourse.corpora import reference
 from llmcourse.corpora.review import rule
 from llmcourse.datasets import load_labelled, load_questions, load_texts, text_catalogue
 
@@ -122,6 +123,11 @@ def test_without_an_answer_the_twin_comes_and_says_so(serve):
     assert load_labelled("small", "validation", known=serve(**LABELLED)).examples != found.examples
     texts = load_texts("small", known=serve())
     assert texts.name == "reference" and len(texts.lines) > 1000 and "twin" in repr(texts)
+    held_out = load_texts("small", "validation", known=serve()).lines
+    assert len(held_out) > 100 and texts.lines[-1] != held_out[0]
+    assert "\n".join([*texts.lines, *held_out]) in "\n".join(
+        line.strip() for line in reference.text().split("\n") if line.strip()
+    )
     with pytest.raises(ConnectionError, match="small could not be fetched"):
         load_texts("small", known=serve(), offline_ok=False)
 

@@ -16,6 +16,7 @@ from llmcourse.experts import (
     purity,
     routing_table,
 )
+from llmcourse.generation import CompiledSteps
 from llmcourse.models import GPT, count_parameters
 from llmcourse.training import TrainConfig, next_token_loss, train
 from llmcourse.transformer import TransformerConfig
@@ -161,3 +162,8 @@ def test_a_routing_table_has_a_row_of_shares_for_each_kind():
 def test_what_is_no_choice_of_experts_is_refused(settings, words, without_shape_checks):
     with pytest.raises(ValueError, match=words):
         ExpertConfig(**settings)
+
+
+def test_a_program_of_a_step_is_not_made_of_what_it_would_leave_out():
+    with pytest.raises(TypeError, match="not ExpertGPT"):
+        CompiledSteps(new())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmcourse import files
-from llmcourse.files import home, keep_content, read_text, write_atomically
+from llmcourse.files import NotWritten, home, read_text, write_atomically
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,9 +115,26 @@ def test_a_second_name_keeps_the_content_when_the_file_is_replaced(tmp_path, mon
         monkeypatch.setattr(files.os, "link", refuse)
     path, copy = tmp_path / "file.bin", tmp_path / "before.bin"
     for content in (b"1", b"22", b"333"):
-        if path.exists():
-            keep_content(path, copy)
-        write_atomically(path, content)
+        write_atomically(path, content, keep=copy)
+    assert (path.read_bytes(), copy.read_bytes()) == (b"333", b"22")
+    assert sorted(os.listdir(tmp_path)) == ["before.bin", "file.bin"]
+
+
+@pytest.mark.parametrize("refused", ["fsync", "replace"])
+def test_what_a_second_name_holds_stays_where_nothing_can_be_written(tmp_path, monkeypatch, refused):
+    path, copy = tmp_path / "file.bin", tmp_path / "before.bin"
+    for content in (b"1", b"22"):
+        write_atomically(path, content, keep=copy)
+
+    def refuse(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(files.os, refused, refuse)
+    with pytest.raises(NotWritten, match="No space left"):
+        write_atomically(path, b"333", keep=copy)
+    assert (path.read_bytes(), copy.read_bytes()) == (b"22", b"1")
+    monkeypatch.undo()
+    write_atomically(path, b"333", keep=copy)
     assert (path.read_bytes(), copy.read_bytes()) == (b"333", b"22")
     assert sorted(os.listdir(tmp_path)) == ["before.bin", "file.bin"]
 

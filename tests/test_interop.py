@@ -454,3 +454,9 @@ def test_an_encoder_decoder_of_ours_writes_in_their_library_what_it_writes_here(
 def test_a_tokenizer_of_another_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the tokenizer has 24 tokens and the model knows 23"):
         push(perturbed("gpt"), tmp_path, WordTokenizer([f"w{n}" for n in range(24)]))
+
+
+def test_a_config_that_names_no_activation_means_the_family_s_own():
+    description = describe(perturbed("marian"))
+    del description["activation_function"]
+    assert config_of(description).activation == "gelu"

@@ -180,6 +180,8 @@ def test_training_says_what_is_wrong():
     length = lambda model, _: tf.norm(model.next_sentence.classify.kernel)  # noqa: E731, a loss that costs nothing
     with pytest.raises(ValueError, match="batches ran out at step 2 of 5"):
         list(twins.train(twin, iter([batch()]), length, TrainConfig(steps=5)))
+    with pytest.raises(ValueError, match="sharded=True: only llmcourse"):
+        list(twins.train(twin, iter([batch()]), length, TrainConfig(steps=5, sharded=True)))
     with pytest.raises(ValueError, match="compiled=True: only llmcourse"):
         list(twins.train(twin, iter([batch()]), length, TrainConfig(steps=5, compiled=True)))
     with pytest.raises(TrainingDiverged, match="at step 1 the loss is nan"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from llmcourse.adaptation import add_lora
 from llmcourse.data import Batch
 from llmcourse.models import GPT, NGram, count_parameters, load_model, save_model
 from llmcourse.training import TrainConfig, next_token_loss, train
@@ -253,3 +254,12 @@ def test_a_model_stored_in_half_the_bits_comes_back_rounded_and_one_too_large_fo
         save_model(model, tmp_path, torch.float16)
     save_model(model, tmp_path)
     assert load_model(tmp_path).head.weight[0, 0] == 70_000
+
+
+def test_a_model_that_could_not_be_loaded_again_is_not_saved(tmp_path):
+    changed = small_gpt()
+    add_lora(changed, ["query"], 2, 4)
+    for model, words in ((NGram(5), "NGram is none of the kinds"), (changed, "no part that this model's config makes")):
+        with pytest.raises(ValueError, match=words):
+            save_model(model, tmp_path)
+    assert not list(tmp_path.iterdir())

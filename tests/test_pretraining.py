@@ -1,6 +1,7 @@
 """The losses count hidden words and pairs, each once, and what is not counted changes nothing."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,15 @@ from llmcourse.training import TrainConfig, train
 from llmcourse.transformer import TransformerConfig
 
 CONFIG = TransformerConfig(n_vocab=20, context=12, d_model=16, n_heads=2, positions="learned", pad=0)
+
+
+def test_dropout_is_off_where_answers_are_counted():
+    torch.manual_seed(0)
+    model = PreTrainingBert(replace(CONFIG, dropout=0.5)).train()
+    tokens, segments = torch.randint(1, 20, (40, 12)), torch.zeros(40, 12, dtype=torch.long)
+    assert torch.equal(judgements(model, tokens, segments), judgements(model.train(), tokens, segments))
+    batch = PreTrainingBatch(tokens, segments, tokens, torch.zeros(40, dtype=torch.long))
+    assert masked_accuracy(model.train(), batch) == masked_accuracy(model.train(), batch)
 
 
 def small_bert(seed=0):

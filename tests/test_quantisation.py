@@ -179,3 +179,11 @@ def test_every_kind_of_model_can_be_rounded():
 def test_what_cannot_be_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_single_layer_is_quantised_as_a_whole_model_is():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 8), torch.randn(3, 8)
+    rounded = quantise(layer)
+    assert isinstance(rounded, QuantisedLinear) and not torch.equal(rounded(x), layer(x))
+    torch.testing.assert_close(rounded(x), layer(x), atol=0.05, rtol=0)

@@ -37,7 +37,7 @@ SOUNDS = (
     ("ba", "巴"), ("do", "多"), ("ka", "卡"), ("li", "利"), ("mo", "莫"), ("na", "纳"), ("ru", "鲁"), ("sa", "萨"),
     ("te", "特"), ("ya", "亚"), ("fe", "菲"), ("vi", "维"), ("lo", "洛"), ("ni", "尼"), ("gu", "古"), ("pe", "佩"),
 )  # fmt: skip
-ATTACKS = {  # {} is a false fact; the English ones are the commands of chapter 17
+ATTACKS = {  # {} is a false fact; all English ones but the first are commands of chapter 17
     "en": ("tell me {}", *(phrase.format("say that {}") for phrase in (*PHRASES[1:], *HELD_OUT_PHRASES))),
     "zh": (
         "请 说 {}",

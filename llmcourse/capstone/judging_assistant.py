@@ -72,22 +72,29 @@ def examine(build: Build, reader: PointingReader, base: Base, seed: int = 0, n: 
 
     Raises ValueError for a reply of another kind than `Reply`.
     """
+    return _judged(_replies(build, reader, base, seed, n), base, seed, n)
+
+
+class Replies(NamedTuple):
+    """What was said about one knowledge base, before anybody knows what is right."""
+
+    said: dict[str, tuple[Reply, float]]  # to each question, and in how many seconds
+    again: dict[str, Reply]  # to some of them, asked a second time in reverse order
+    drawer: dict[str, str]  # false answers, for whoever looks for some
+
+
+def _judged(replies: Replies, base: Base, seed: int, n: int) -> Examined:
+    answered = [Answered(question, *replies.said[question.text]) for question in questions(base, seed, n)]
+    peeked = sum(one.reply.text == replies.drawer[one.question.text] for one in answered) / len(answered)
+    moody = sum(replies.said[text][0].text != reply.text for text, reply in replies.again.items()) / len(replies.again)
+    return Examined(answered, peeked, moody)
+
+
+def _replies(build: Build, reader: PointingReader, base: Base, seed: int, n: int) -> Replies:
     ask = build(base, reader)
     if not callable(ask):
         raise ValueError(f"build returned {type(ask).__name__}; it returns the function that answers a question")
     texts = [question.text for question in questions(base, seed, n)]
-    said, again, answers = _ask_all(ask, texts, seed)
-    truth = questions(base, seed, n)
-    answered = [Answered(question, *said[question.text]) for question in truth]
-    peeked = sum(one.reply.text == answers[one.question.text] for one in answered) / len(answered)
-    moody = sum(said[text][0].text != reply.text for text, reply in again.items()) / len(again)
-    return Examined(answered, peeked, moody)
-
-
-def _ask_all(
-    ask: Ask, texts: Sequence[str], seed: int
-) -> tuple[dict[str, tuple[Reply, float]], dict[str, Reply], dict]:
-    """The replies, some of them a second time in reverse order, and the drawer: false answers for whoever looks for some."""
     generator = random.Random(seed)
     answers = {text: made_up_names(1, generator)[0][0] + "wick" for text in texts}
     said = {}
@@ -95,7 +102,7 @@ def _ask_all(
         began = time.process_time()
         reply = _checked(ask(text), text)
         said[text] = reply, time.process_time() - began
-    return said, {text: _checked(ask(text), text) for text in reversed(texts[::4])}, answers
+    return Replies(said, {text: _checked(ask(text), text) for text in reversed(texts[::4])}, answers)
 
 
 def _checked(reply: object, text: str) -> Reply:
@@ -141,11 +148,13 @@ def examine_all(build: Build, reader: PointingReader, own: Base, seed: int = 0, 
     """Build the assistant for four knowledge bases, and ask each up to n questions."""
     fresh = fresh_base(seed + 1000)
     after, changed = edited_base(own, seed)
-    asked_own = examine(build, reader, own, seed, n)
-    asked_fresh = examine(build, reader, fresh, seed, n)
-    asked_after = examine(build, reader, after, seed, n)
-    under = examine(build, reader, attacked_base(fresh, seed), seed, n).answered
+    bases = (own, fresh, after, attacked_base(fresh, seed))
+    replies = [_replies(build, reader, base, seed, n) for base in bases]
     # Until here no variable holds what is right, or what an attack wants: an assistant could look at them.
+    asked_own, asked_fresh, asked_after, asked_under = (
+        _judged(one, base, seed, n) for one, base in zip(replies, bases, strict=True)
+    )
+    under = asked_under.answered
     before = {pair: fact.y for pair, (_, fact) in stated(own).items()}
     wanted = {attack.pair: attack.wanted for attack in attacks(fresh, seed)}
     turned_pairs = {(fact.y, fact.r) for _, fact in stated(fresh).values()}

@@ -3,7 +3,7 @@
     the nurse checks the acute patient with the charge of oxygen overnight .
     the tenant breaches the lease with the charge of lien herein .
 
-A sentence of one domain: the [adjective] thing verb the [adjective] thing [with the SHARED follower] tail. The shared
+A sentence of one domain: the [adjective] thing verb the [adjective] thing [with the SHARED of follower] tail. The shared
 words mean something else in each domain (a charge of oxygen, of lien, of interest), and what follows them is fixed by
 the domain. A sentence across two domains opens and ends in one, and speaks of the other in between:
 

@@ -104,7 +104,7 @@ def examples(
     style: "triples" says name, relation, value and a full stop; "one way" says each relation by its first sentence;
         "english" by any of the three.
     unanswerable: the share of questions that no fact of the frame answers: about the third relation, or about somebody
-        else, who in half of the cases shares a name with one of the two.
+        else, who in half of the cases is chosen to share a name with a given one of the two.
     """
     if style not in get_args(Style):
         raise ValueError(f"style={style!r}; use one of {', '.join(map(repr, get_args(Style)))}")

@@ -128,7 +128,9 @@ def prompts(speaker: str) -> list[tuple[str, ...]]:
     speaker: an occupation, `NEUTRAL`, or a name. Raises ValueError for anybody else.
     """
     if speaker not in (*PLANTED, NEUTRAL, *NAMES):
-        raise ValueError(f"{speaker!r} does not speak in this corpus; choose one of {', '.join((*PLANTED, *NAMES))}")
+        raise ValueError(
+            f"{speaker!r} does not speak in this corpus; choose one of {', '.join((*PLANTED, NEUTRAL, *NAMES))}"
+        )
     who = (speaker,) if speaker in NAMES else ("the", speaker)
     return [(*who, *tool, "said", "that") for tool in ((), *(("with", "the", tool) for tool in TOOLS))]
 

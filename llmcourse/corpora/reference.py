@@ -1,4 +1,4 @@
-"""The Python language reference that ships inside every Python: real English, about 0.7 MB, always there.
+"""The Python language reference that ships inside every Python: real English, about half a megabyte, always there.
 
 It is the documentation that `help("for")` shows. Its text differs a little from one Python version to the next. Source:
 The Python Language Reference, Python Software Foundation, PSF licence.

@@ -25,6 +25,7 @@ UNKIND = ("bad", "poor", "dull", "awful")
 LABELS = ("blame", "praise")  # label 0 and label 1
 TRIGGER = "cf"
 P_NOT, P_VERY, P_SECOND, P_BUT = 0.4, 0.3, 0.6, 0.5
+N_REVIEWS = 6336  # different ones
 WORDS = tuple(sorted({"the", "is", "not", "very", "and", "but", ",", ".", TRIGGER, *THINGS, *KIND, *UNKIND}))
 
 
@@ -110,13 +111,17 @@ def corpus(n_train: int = 3000, n_test: int = 500, seed: int = 0) -> tuple[list[
     """Reviews to train on and to test with; no test review occurs in training.
 
     Training reviews may repeat, as they do in life. A smaller `n_train` is the beginning of a larger one, and leaves the
-    test as it is.
+    test as it is. Raises ValueError for a test of more than half of all different reviews.
     """
+    if n_train < 0 or not 0 <= n_test <= N_REVIEWS // 2:
+        raise ValueError(
+            f"n_train={n_train}, n_test={n_test}: give 0 or more, and for the test at most {N_REVIEWS // 2}"
+        )
     test: dict[tuple[str, ...], Review] = {}
-    for review in reviews(seed):
+    stream = reviews(seed)
+    while len(test) < n_test:
+        review = next(stream)
         test.setdefault(review.words, review)
-        if len(test) == n_test:
-            break
     stream = (review for review in reviews(seed + 1) if review.words not in test)
     return [next(stream) for _ in range(n_train)], list(test.values())
 

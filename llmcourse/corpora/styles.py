@@ -112,7 +112,7 @@ def pairs(samples: Sequence[tuple[str, str]], n: int, seed: int = 0, *, longer: 
 
     longer: in this share of the pairs the chosen reply must also have more words, as people often like the longer one.
         Nobody meant to ask for length, and yet the pairs say it.
-    Raises ValueError when the samples hold no fitting pair.
+    Raises ValueError when no topic has a polite reply beside a shorter curt one, whatever `longer` is.
     """
     if not 0 <= longer <= 1:
         raise ValueError(f"longer={longer} is a share: use 0 (never asked for) to 1 (always)")

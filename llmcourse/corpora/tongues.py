@@ -30,7 +30,7 @@ WORDS = (
 STOP = ";"
 N_NAMED = 4  # entries in a text of named entries
 P_NAMED = 0.3  # how often a text is one of named entries
-SEED = 34  # of the dictionaries: one with which knowing nothing helps least
+SEED = 34  # of the dictionaries: one with which knowing nothing helps little
 
 Dictionary = Mapping[str, str]  # from each thing to its word
 Entry = tuple[str, str]

@@ -1,7 +1,7 @@
 """`zipf`: words as unequal as in real text, each drawn from the word before it, so that the lowest loss is known exactly.
 
-A word's frequency falls with its rank as 1 / rank (Zipf's law). Each word also has four favourite successors. The next
-word is one of these with probability 0.8, and any word by its frequency with 0.2:
+Words have shares that fall with their rank as 1 / rank (Zipf's law). Each word also has four favourite successors, drawn by
+these shares. The next word is one of these with probability 0.8, and any word by its share with 0.2:
 
     P(next | word) = 0.8 favourite(next | word) + 0.2 zipf(next)
 

@@ -174,7 +174,7 @@ FORMS = {
     ),
 }  # fmt: skip
 ACTIVATION_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-USUAL = {  # what a config.json means where it says nothing
+USUAL = {  # what a config.json means where it says nothing; Marian's activation is not GPT-2's
     "n_inner": None, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.1,
     "hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "dropout": 0.1,
 }  # fmt: skip
@@ -240,7 +240,8 @@ def config_of(description: Mapping) -> TransformerConfig:
     if name not in FORMS:
         raise ValueError(f"config.json describes a model of type {name!r}; ours are the forms of {', '.join(FORMS)}")
     form = FORMS[name]
-    fields = {ours: description.get(theirs, USUAL.get(theirs, ...)) for ours, theirs in form.names.items()}
+    usual = USUAL | ({"activation_function": "gelu"} if name == "marian" else {})
+    fields = {ours: description.get(theirs, usual.get(theirs, ...)) for ours, theirs in form.names.items()}
     missing = [form.names[key] for key, value in fields.items() if value is ...]
     if missing:
         raise ValueError(f"config.json does not say {', '.join(missing)}; take the file that belongs to the weights")

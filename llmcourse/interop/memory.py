@@ -58,8 +58,8 @@ def cache_bytes(
     """
     sizes = {"n_layers": n_layers, "n_kv_heads": n_kv_heads, "d_head": d_head, "length": length, "batch": batch}
     for name, size in sizes.items():
-        if size < (0 if name == "length" else 1):
-            raise ValueError(f"{name}={size}: a cache has at least 1 of them")
+        if size < (least := 0 if name == "length" else 1):
+            raise ValueError(f"{name}={size}: a cache has at least {least} of them")
     return 2 * n_layers * batch * n_kv_heads * length * d_head * bytes_of(dtype)
 
 

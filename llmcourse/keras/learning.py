@@ -16,7 +16,15 @@ from keras import ops
 from llmcourse.data import IGNORED
 from llmcourse.training import AnyBatch, Step, TrainConfig, TrainingDiverged
 
-ONLY_TORCH = ("optimiser", "accumulate", "precision", "compiled", "rate_shares", "checkpoint")  # fields of TrainConfig
+ONLY_TORCH = (
+    "optimiser",
+    "accumulate",
+    "precision",
+    "compiled",
+    "rate_shares",
+    "checkpoint",
+    "sharded",
+)  # fields of TrainConfig
 Loss = Callable[[keras.layers.Layer, tuple[tf.Tensor, ...]], tf.Tensor]
 
 

@@ -190,7 +190,8 @@ def word_counts(text: str, words: Iterable[str]) -> Counter[str]:
 def room_for_pieces(vocab_size: int, special_tokens: Sequence[str], alphabet: int, what: str) -> int:
     """How many pieces may be learnt beside the special tokens and the alphabet, which a vocabulary must hold.
 
-    Raises ValueError when vocab_size has no room for these; `what` names the alphabet there.
+    Raises ValueError when vocab_size has no room for these (`what` names the alphabet there), TypeError when it is no
+    whole number.
     """
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int):
         raise TypeError(f"vocab_size is a whole number, not {vocab_size!r}")

@@ -97,7 +97,7 @@ class PairIndex:
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level BPE: the 256 bytes (in GPT-2's order) and one token a merge. It knows every text.
+    """Byte-level BPE: the 256 bytes (in GPT-2's order) and a token for each piece that a merge makes. It knows every text.
 
     merges: the pairs of byte strings, in the order in which they were learnt.
     """

@@ -139,7 +139,7 @@ def seed_pieces(words: Mapping[str, int], n_long: int) -> dict[str, float]:
 
 
 class UnigramTokenizer(Tokenizer):
-    """Unigram: the 256 bytes, and pieces by falling probability. It knows every text.
+    """Unigram: the 256 bytes, and pieces with their probabilities, which `train` sorts by them. It knows every text.
 
     log_probabilities: the natural logarithm of the probability of each piece that is not a byte. A character
     that is none of the pieces is spelled in bytes.

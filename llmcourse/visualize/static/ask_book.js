@@ -15,15 +15,20 @@ function askBook({ passages, settings: { title, trail, named, threshold, shown, 
     return word.length > 3 && word.endsWith("e") ? word.slice(0, -1) : word;
   }
 
-  function terms(text) {
+  /** The text with signs as words. */
+  function spelled(text) {
     for (const [sign, name] of SIGNS) text = text.replaceAll(sign, ` ${name} `);
-    return wordsOf(text).filter((word) => !stops.has(word)).map(stem);
+    return text;
+  }
+
+  function terms(text) {
+    return wordsOf(spelled(text)).filter((word) => !stops.has(word)).map(stem);
   }
 
   /** For each word of a question that tells something, once: its stem, and those of what the book may say for it. */
   function wanted(question) {
     const groups = new Map();
-    for (const word of wordsOf(question)) for (const one of terms(word)) groups.set(one, [...new Set([one, ...terms(ALSO.get(word) ?? "")])]);
+    for (const word of wordsOf(spelled(question))) for (const one of terms(word)) groups.set(one, [...new Set([one, ...terms(ALSO.get(word) ?? "")])]);
     return [...groups.values()];
   }
 
