@@ -45,8 +45,10 @@ class SlowFile(io.FileIO):
         return len(content)
 
 
-def write_carelessly(path: Path, content: bytes) -> None:
+def write_carelessly(path: Path, content: bytes, *, keep: Path) -> None:
     """What `write_atomically` is not: the fault that is planted."""
+    if path.exists():
+        keep.write_bytes(path.read_bytes())
     with SlowFile(path, "wb") as file:
         file.write(content)
 
