@@ -129,7 +129,7 @@ def going_on(folder: Path) -> dict:
     """From one process's file, and writing one for it."""
     seen, writes = {}, []
     write = checkpoints.save_tensors
-    checkpoints.save_tensors = lambda path, *rest: (writes.append(Path(path).name), write(path, *rest))
+    checkpoints.save_tensors = lambda path, *rest, keep: (writes.append(Path(path).name), write(path, *rest, keep=keep))
     for engine, sharded in ENGINES.items():
         files = {"from": folder / f"{engine} from one.st", "for": folder / f"{engine} for one.st"}
         if is_first_process():
