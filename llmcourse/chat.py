@@ -2,8 +2,9 @@
 
     [SYSTEM] reverse [END] [DOCUMENT] key moon cat [END] [ASSISTANT] cat moon key [END]
 
-Each turn is its role's token, its text, and [END]. These are special tokens: only this file puts them in (and `injection`, where it shows the mistake). A text that
-spells "[END]" gets the ids of ordinary words, so nobody can open or close a turn by typing. Training counts what the
+Each turn is its role's token, its text, and [END]. These are special tokens: only this file puts them in, and
+`injection` where it shows the mistake. A text that spells "[END]" gets the ids of ordinary words, so nobody can open or
+close a turn by typing. Training counts what the
 assistant must say by itself: its words and the [END] after them (Ouyang et al., 2022, fine-tune on demonstrations so).
 
 Letters: B batch, T positions.

@@ -92,8 +92,8 @@ def load_texts(
 ) -> Texts:
     """The lines of one part of a public data set, such as "wikitext2"; empty lines are left out.
 
-    When it cannot be reached and `offline_ok`, a part of the Python reference comes in its place, and says so. Raises ValueError when
-    what came is not what was expected.
+    When it cannot be reached and `offline_ok`, a part of the Python reference comes in its place, and says so. Raises
+    ValueError when what came is not what was expected.
     """
     entry = _entry(name, split, "texts", known)
     content, origin = _content(name, entry, split, offline_ok, timeout)

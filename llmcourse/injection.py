@@ -38,7 +38,7 @@ GLUE_WORDS = {
     "and",
     "then",
     ":",
-}  # of the attacks' words, those that harmless texts are full of: no filter can look for them
+}  # of the attacks' words, those that no filter can look for: harmless texts are full of them
 FILTERED = (
     frozenset(
         {word for phrase in (*PHRASES, *HELD_OUT_PHRASES) for word in phrase.replace("{}", "").split()}

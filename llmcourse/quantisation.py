@@ -27,7 +27,8 @@ def quantise_weight(
 ) -> tuple[Int8[Tensor, "out in"], Float[Tensor, "out 1"]]:
     """The whole numbers and the scale of each row; with per="tensor" all rows have the same.
 
-    With a scale for each row, a row of zeros gets 1. Raises ValueError for other bits than 8 and 4, and for a weight that is not finite.
+    With a scale for each row, a row of zeros gets 1. Raises ValueError for other bits than 8 and 4, and for a weight that
+    is not finite.
     """
     if bits not in (8, 4):
         raise ValueError(f"bits={bits}: weights are stored in 8 bits, or in 4, two to a byte")

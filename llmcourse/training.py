@@ -59,9 +59,7 @@ class TrainConfig:
     rate: float = 3e-3  # the highest learning rate
     warm_up: int = 50  # steps over which the rate grows to its highest
     schedule: Schedule = "linear"  # how the rate falls after that
-    final_rate: float = (
-        0.05  # where linear, cosine and trapezoid would be one step after the last, as a share of the highest
-    )
+    final_rate: float = 0.05  # where the rate would be one step after the last, as a share of the highest
     fall: float = 0.2  # the last share of all steps, over which a trapezoid's rate falls
     optimiser: OptimiserName = "adamw"  # or "muon", for the matrices of the blocks; the rest stays with AdamW
     weight_decay: float = 0.01  # on matrices only
@@ -342,7 +340,7 @@ def _optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optim
 
 
 def _fingerprint(config: TrainConfig, model: nn.Module) -> dict:
-    """What must be the same for a checkpoint to be continued: all but where and how often it is saved, and whether the model is shared out.
+    """What must be the same for a checkpoint to be continued: all but where and when it is saved, and if it is sharded.
 
     The model's own settings belong to it: heads and dropout change what is computed, and no shape.
     """

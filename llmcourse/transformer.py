@@ -43,9 +43,7 @@ class TransformerConfig:
     n_layers: int = 2
     d_feed_forward: int | None = None  # hidden width of the feed-forward layer; None is 4 * d_model, 0 leaves it out
     positions: Positions = "rotary"
-    rotary_base: float = (
-        10_000.0  # the slowest of D/2 pairs turns once in 2π * base^(1 - 2/D) tokens; small suits short sequences
-    )
+    rotary_base: float = 10_000.0  # the slowest pair turns once in 2π * base^(1 - 2/D) tokens; small suits short texts
     dropout: float = 0.0  # the share of a sub-layer's results that training sets to 0
     bias: bool = True  # whether the attention projections have one
     tied: bool = False  # whether the output head is the embedding matrix itself
@@ -117,7 +115,7 @@ def check_rows(tokens: Tensor) -> None:
 
 
 def check_tokens(tokens: Tensor, n_vocab: int) -> None:
-    """Raise TypeError or ValueError for what cannot be looked up; a negative number would count from the end of a table of counts."""
+    """Raise TypeError or ValueError for what cannot be looked up; a negative number would count from a table's end."""
     check_rows(tokens)
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < n_vocab:
         raise ValueError(

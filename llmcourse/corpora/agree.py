@@ -3,8 +3,8 @@
     beside the old lamps , the cat near the trees sleeps quietly .
 
 The verb's number is set by the subject (cat), not by the nearest noun (trees) nor by the first one (lamps): nouns of
-the other number before the verb are *attractors* (those between it and the subject: Linzen et al., 2016). The grammar is known, so each next word has an
-exact probability, and the text an exact entropy floor.
+the other number before the verb are *attractors* (Linzen et al., 2016, mean those after the subject). The grammar is
+known, so each next word has an exact probability, and the text an exact entropy floor.
 """
 
 import random

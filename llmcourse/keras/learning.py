@@ -16,15 +16,8 @@ from keras import ops
 from llmcourse.data import IGNORED
 from llmcourse.training import AnyBatch, Step, TrainConfig, TrainingDiverged
 
-ONLY_TORCH = (
-    "optimiser",
-    "accumulate",
-    "precision",
-    "compiled",
-    "rate_shares",
-    "checkpoint",
-    "sharded",
-)  # fields of TrainConfig
+# Fields of TrainConfig.
+ONLY_TORCH = ("optimiser", "accumulate", "precision", "compiled", "rate_shares", "checkpoint", "sharded")
 Loss = Callable[[keras.layers.Layer, tuple[tf.Tensor, ...]], tf.Tensor]
 
 
