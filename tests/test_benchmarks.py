@@ -73,6 +73,15 @@ def test_being_ahead_means_ahead_of_every_other_library_but_not_of_a_bare_limit(
 def test_the_exponent_of_a_power_law_is_found(power):
     sizes = [10, 100, 1000]
     assert growth.exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+    seconds = [5_000 + 3 * (size - 10) ** power for size in sizes]
+    assert growth.exponent(sizes, seconds) < 0.9 * power
+    assert growth.exponent(sizes, seconds, beyond_smallest=True) == pytest.approx(power)
+
+
+def test_what_does_not_grow_beyond_the_smallest_has_no_exponent():
+    assert math.isnan(growth.exponent([10, 100, 1000], [5.0, 5.0, 6.0], beyond_smallest=True))
+    found = {"kind": "growth", "expected": [0.8, 1.2], "exponent": math.nan}
+    assert not report.is_reached(found)
 
 
 def test_the_stored_results_are_those_that_the_page_shows():

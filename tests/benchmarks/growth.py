@@ -1,9 +1,11 @@
 """How cost grows with size: seconds at several sizes, and the exponent of the power law through them.
 
 The exponent is a slope between the smallest and the largest sizes measured, not a law for all sizes: a step whose cost is
-a·T + b·T² has an exponent between 1 and 2, which nears 2 as T grows.
+a·T + b·T² has an exponent between 1 and 2, which nears 2 as T grows. Where a constant part outweighs all
+else, the slope only says so; what grows beyond the smallest size is then measured.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,9 +25,16 @@ from tests.benchmarks.texts import sources
 from tests.timing import seconds_of
 
 
-def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The slope of the straight line through the logarithms, by least squares."""
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+def exponent(sizes: Sequence[float], seconds: Sequence[float], *, beyond_smallest: bool = False) -> float:
+    """The slope of the straight line through the logarithms, by least squares.
+
+    beyond_smallest: of what the other sizes and seconds have more than the first, so that a constant part falls out. NaN
+        when one of them took no longer.
+    """
+    sizes, seconds = np.asarray(sizes), np.asarray(seconds)
+    if beyond_smallest:
+        sizes, seconds = sizes[1:] - sizes[0], seconds[1:] - seconds[0]
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0]) if (seconds > 0).all() else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,7 @@ class Growth:
     expected: tuple[float, float]  # between which the exponent must lie
     sizes: tuple[int, ...]
     make: Callable[[int], Callable[[], object]]  # of a size, the work
+    beyond_smallest: bool = False  # whether a constant part is left out: see `exponent`
     rounds: int = 3
 
     def run(self, *, short: bool = False) -> dict:
@@ -55,7 +65,8 @@ class Growth:
             "expected": list(self.expected),
             "sizes": list(self.sizes),
             "processor": [rounded(one) for one in seconds],
-            "exponent": round(exponent(self.sizes, seconds), 2),
+            "beyond_smallest": self.beyond_smallest,
+            "exponent": round(exponent(self.sizes, seconds, beyond_smallest=self.beyond_smallest), 2),
         }
 
 

@@ -86,7 +86,13 @@ def _growth(rows: list[Mapping]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for row in rows:
         low, high = row["expected"]
-        yield f"| {row['title']} | {row['size']}, {row['sizes'][0]:,} to {row['sizes'][-1]:,} | {row['law']} | {low:g} to {high:g} | {row['exponent']:.2f} |"
+        grows = f"{row['size']}, {row['sizes'][0]:,} to {row['sizes'][-1]:,}"
+        yield f"| {row['title']} | {grows} | {row['law']} | {low:g} to {high:g} | {row['exponent']:.2f}{_where(row)} |"
+
+
+def _where(row: Mapping) -> str:
+    """What is to be said beside an exponent that leaves a constant part out."""
+    return f", beyond {row['sizes'][0]:,}" if row.get("beyond_smallest") else ""
 
 
 def _learning(rows: list[Mapping]) -> Iterator[str]:
@@ -129,7 +135,9 @@ def plot_growth(rows: list[Mapping]) -> None:
         axis.remove()
     for axis, row in zip(axes.flat[: len(rows)], rows, strict=True):
         axis.loglog(row["sizes"], row["processor"], "o-", color="#0072b2")
-        axis.set(title=f"{row['title']}: {row['exponent']:.2f}", xlabel=row["size"], ylabel="processor seconds")
+        axis.set(
+            title=f"{row['title']}: {row['exponent']:.2f}{_where(row)}", xlabel=row["size"], ylabel="processor seconds"
+        )
         axis.set_xticks(row["sizes"], labels=map(EngFormatter(places=0, sep=""), row["sizes"]))
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
