@@ -19,14 +19,14 @@ FIELDS = {
     "use": "the decision that the output feeds, and who takes it",
     "affected": "the groups concerned, those who never see the system too",
     "harms": "a list: each with id, what, who (one of affected), severity (1 to 4), likelihood (1 to 4)",
-    "measures": "a list: each with harm (an id), metric, bound, and groups for which it is taken apart",
-    "safeguards": "a list: each with harm (an id) and what is done",
-    "oversight": "who checks, minutes for each case, and can_overrule",
+    "measures": "a list: each with harm (an id), metric, bound, and groups (a list) for which it is taken apart",
+    "safeguards": "a list: each with harm (an id) and what, which says what is done",
+    "oversight": "a table: who checks, minutes (a number) for each case, and can_overrule (True or False)",
     "disclosure": "what the people affected are told, and when",
-    "redress": "how they contest a result, and within how many days they are answered",
+    "redress": "a table: how they contest a result, and days (a number) within which they are answered",
     "limits": "questions for which the system must not be used",
     "decision": "use, use with limits, or do not use",
-    "review": "the owner, and the event or date after which all of this is done again",
+    "review": "a table: the owner, and after, the event or date after which all of this is done again",
 }
 DECISIONS = ("use", "use with limits", "do not use")
 SEVERE = 3  # from here on a harm needs a safeguard and a measure of its own

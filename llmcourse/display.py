@@ -56,3 +56,14 @@ def show_source(*things: type | FunctionType) -> Source:
 def escape(text: str) -> str:
     """Text made safe to stand inside HTML, also inside a quoted attribute (not inside a script)."""
     return html.escape(text, quote=True)
+
+
+def inline(text: str) -> str:
+    """Text as HTML, in which `code` is code and *emphasis* is emphasis; two stars, a power, are left alone."""
+    pieces = escape(text).split("`")
+    emphasis = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*]+)(?<=[^\s*])\*(?![\w*])")
+    if len(pieces) % 2 == 0:  # a sign without its twin is a sign
+        pieces[-2:] = ["`".join(pieces[-2:])]
+    return "".join(
+        f"<code>{piece}</code>" if i % 2 else emphasis.sub(r"<em>\1</em>", piece) for i, piece in enumerate(pieces)
+    )

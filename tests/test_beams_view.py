@@ -46,7 +46,7 @@ def _leads_to_an_end(text, kept):
 def test_the_table_holds_every_beginning_that_was_kept(seed, n_beams):
     html = beams_view(seed, n_beams).html
     rows = re.findall(
-        r'<th scope="row">(\d+)<td>([^<]*)<td>([^<]*)<td>', html.split("<caption>Kept after each step")[1]
+        r'<th scope="row">(\d+)<td[^>]*>([^<]*)<td>([^<]*)<td>', html.split("<caption>Kept after each step")[1]
     )
     rows = rows[: sum(map(len, followed(seed, n_beams)))]
     wanted = [(i, text, p) for i, step in enumerate(followed(seed, n_beams), start=1) for text, p in step]

@@ -161,7 +161,7 @@ class Class:
 
 
 FAILING = {
-    "an array": (lambda x: (x + x).numpy(), "returned a ndarray; a tensor is expected"),
+    "an array": (lambda x: (x + x).numpy(), "returned a numpy.ndarray; a tensor is expected"),
     "deep recursion": (deep, "RecursionError"),
     "KeyboardInterrupt": (interrupts, "raised KeyboardInterrupt"),
     "sys.exit": (quits, "raised SystemExit: enough"),

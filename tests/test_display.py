@@ -6,7 +6,7 @@ import html
 import pytest
 
 from llmcourse.attention import MultiHeadAttention, attention_weights, causal_mask
-from llmcourse.display import Html, Source, escape, show_source
+from llmcourse.display import Html, Source, escape, inline, show_source
 from llmcourse.evaluation import mean_loss
 from llmcourse.training import TrainConfig
 
@@ -55,3 +55,18 @@ def test_escaped_text_holds_no_markup_and_reads_as_before(text):
     safe = escape(text)
     assert not set(safe) & set("<>\"'")
     assert html.unescape(safe) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a `x * y * z` and *so* on", "a <code>x * y * z</code> and <em>so</em> on"),
+        ("*the* and *cat* only, *not found*.", "<em>the</em> and <em>cat</em> only, <em>not found</em>."),
+        ("A / N**alpha + B / D**beta, 2 * 3 * 4", "A / N**alpha + B / D**beta, 2 * 3 * 4"),
+        ("*args, **options", "*args, **options"),
+        ("<b> `<i>` *a < b*", "&lt;b&gt; <code>&lt;i&gt;</code> <em>a &lt; b</em>"),
+        ("one ` alone and `two`", "one <code> alone and </code>two`"),
+    ],
+)
+def test_code_and_emphasis_in_a_sentence(text, expected):
+    assert inline(text) == expected

@@ -15,7 +15,7 @@ from llmcourse.attention import causal_mask
 from llmcourse.models import GPT
 from llmcourse.recording import record_attention, record_heads
 from llmcourse.transformer import TransformerConfig
-from llmcourse.visualize import bertviz, heads
+from llmcourse.visualize import bertviz, heads, views
 from tests.pages import extension
 from tests.view_catalogue import (
     ALL,
@@ -92,7 +92,7 @@ def test_the_grid_is_used_by_keyboard(open_page):
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
     weight = random_maps()["second"][0, 1, 1, 0]
-    expect(page.locator(".work")).to_have_text(f"second, head 1: “cat” gives “the” {weight:.6f} of its attention.")
+    expect(page.locator(".work")).to_have_text(f"second, head 1: “cat” gives “the” {weight:.3f} of its attention.")
 
 
 def assert_neuron_view_equals(view, query, key, i, mask=None):
@@ -202,10 +202,32 @@ def test_tokens_that_differ_are_marked(open_page):
 
 def test_the_same_sentence_twice_has_no_change(open_page):
     page = open_page(heads.compare(other_maps(), OTHER_TOKENS, other_maps(), OTHER_TOKENS, query=3))
-    expect(page.locator(".work")).to_have_text(
-        "“down” gives each key that stands in both sentences the same in A and in B."
-    )
+    expect(page.locator(".work")).to_have_text("“down” gives each key the same in A and in B.")
     assert_shows(page, "change", torch.zeros(6, 1))
+
+
+def test_the_two_sides_of_a_comparison_can_be_named_and_equal_tokens_need_no_note(open_page):
+    same = [heads.compare(other_maps(), OTHER_TOKENS, other_maps(1), OTHER_TOKENS, names=("before", "after"))]
+    page = open_page(*same)
+    assert page.get_by_role("columnheader", name="after − before").count() == 1
+    assert page.locator("caption", has_text="before, all queries").count() == 1
+    assert page.get_by_text("≠ marks").count() == 0
+    expect(page.locator(".work")).to_contain_text(" in before and ")
+
+
+def test_a_matrix_scrolls_to_the_largest_weight_of_the_chosen_query_and_the_page_does_not(open_page):
+    tokens = [f"token{i}" for i in range(24)]
+    weights = torch.full((1, 1, 24, 24), 0.005)
+    weights[..., 2, 20] = weights[..., 3, 1] = 0.885
+    page = open_page(views.attention_heads({"layer": weights}, tokens, query=2), viewport={"width": 390, "height": 800})
+    inside = """([query, key]) => {
+        const cell = document.querySelector(`td[data-row="${query}"][data-column="${key}"]`).getBoundingClientRect();
+        return cell.left > 0 && cell.right < document.documentElement.clientWidth && document.documentElement.scrollLeft === 0;
+    }"""
+    page.wait_for_function(inside, arg=[2, 20])
+    page.get_by_role("group", name="queries").get_by_role("button").nth(3).click()
+    page.wait_for_function(inside, arg=[3, 1])
+    assert not page.evaluate(inside, [2, 20])
 
 
 def test_gold_is_framed_the_largest_is_marked_and_the_share_is_that_of_torch(open_page):
@@ -231,7 +253,7 @@ def test_a_cell_of_an_alignment_is_read_by_keyboard(open_page):
     page.keyboard.press("ArrowRight")
     weight = cross_heads()["head 0"][1, 1].item()
     says = page.locator(".work").nth(1)
-    expect(says).to_contain_text(f"“cat” gives “chat” {weight:.6f}")
+    expect(says).to_contain_text(f"“cat” gives “chat” {weight:.3f}")
     expect(says).to_contain_text("; a gold pair.")
     page.keyboard.press("ArrowRight")
     expect(says).to_contain_text("; no gold pair.")
@@ -256,13 +278,17 @@ def test_the_mark_on_a_curve_is_the_last_value_measured_by_the_chosen_step(open_
     page = open_page(dynamics_view())
     slider = page.get_by_role("slider", name="Step", exact=True)
     marks = lambda: page.locator("circle").evaluate_all("dots => dots.map(({dataset: d}) => [+d.step, +d.value])")  # noqa: E731
-    weight = lambda step: pytest.approx(random_maps(FRAMES[step])["first"][0, 0, 0, 0].item(), abs=1e-6)  # noqa: E731
+    film = torch.stack([random_maps(seed)["first"][0, 0] for seed in FRAMES.values()])
+    most = (film.max(0).values - film.min(0).values).argmax()  # what the view opens on
+    weight = lambda step: pytest.approx(  # noqa: E731
+        random_maps(FRAMES[step])["first"][0, 0].flatten()[most].item(), abs=1e-6
+    )
     assert marks() == [[0, weight(0)], [0, CURVES["loss of </script>"][0]]]  # the share is not measured yet
     slider.press("ArrowRight")
     assert marks() == [[10, weight(10)], [10, 2.0], [10, 0.25]]
     slider.press("ArrowRight")
     assert marks() == [[100, weight(100)], [100, 1.25], [50, 0.75]]
-    expect(page.locator(".panel").nth(2)).to_contain_text("0.75 (at step 50)")
+    expect(page.locator(".panel").nth(2)).to_contain_text("0.750 (at step 50)")
 
 
 def test_a_line_is_drawn_through_the_measured_values(open_page):

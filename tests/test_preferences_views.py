@@ -54,7 +54,7 @@ def test_the_slider_turns_the_pages_over_and_nothing_is_wider_than_the_page(open
     tab = open_page(explore(page, beta=[0.1, 1.0, 5.0]).page, viewport={"width": width, "height": 900})
     seen = lambda: tab.locator(".page:visible .number").all_inner_texts()[1]  # noqa: E731
     assert seen() == "1.00"
-    tab.get_by_label("beta", exact=True).focus()
+    tab.get_by_label("β", exact=True).focus()
     tab.keyboard.press("ArrowRight")
     assert seen() == "0.67"
     assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -3,6 +3,7 @@
 import csv
 import datetime
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -72,7 +73,7 @@ def said(html: str) -> str:
 
 
 def words(text: str) -> str:
-    return " ".join(text.replace("`", " ").split())
+    return " ".join(re.sub(r"[`*]", " ", text).split())
 
 
 def test_what_anki_imports_is_the_question_bank_again():

@@ -76,7 +76,7 @@ def test_a_changed_number_changes_everything_that_follows_from_it(open_page):
     first, second = page.locator(".llmcourse-view").all()
     query, key, value = example(0)
     for number, (name, tensor) in enumerate({"query": query, "key": key, "value": value}.items()):
-        box = first.get_by_label(f"{name} of sat, number 2")
+        box = first.get_by_label(f"{name} of sat, number 1")
         box.fill(str(1.5 + number))
         tensor[2, 1] = 1.5 + number
         assert_steps_equal(first, query, key, value, causal_mask(5))

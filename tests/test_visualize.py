@@ -321,12 +321,44 @@ def test_curves_are_named_at_their_ends_without_overlap():
     series = {"training": ([1, 10, 100], [3, 2, 1.71]), "validation": ([1, 10, 100], [3, 2, 1.72])}
     (ax,) = plots.curves(series, floor=1.7045, log_x=True).axes
     assert [text.get_text() for text in ax.texts] == ["entropy 1.70", "training", "validation"]
-    heights = sorted(text.xy[1] for text in ax.texts)
+    heights = sorted(text.xyann[1] for text in ax.texts)
     assert min(b - a for a, b in itertools.pairwise(heights)) > 0.05
     assert ax.get_xscale() == "log"
     assert ax.get_xlabel()
     assert ax.get_ylabel()
     ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [
+        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),  # nothing touches
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.5, 0.52, 0.9], [0.46, 0.56, 0.9]),
+        ([0.2, 0.4, 0.41, 0.42], [0.2, 0.31, 0.41, 0.51]),  # three around their middle, which is 0.41
+        ([], []),
+    ],
+)
+def test_names_that_would_touch_are_moved_apart_as_little_as_possible(heights, expected):
+    assert plots._keep_apart(heights, 0.1) == pytest.approx(expected)
+
+
+def test_a_line_leads_to_a_name_that_does_not_stand_at_the_end_of_its_curve():
+    series = {"early": ([1, 2], [3.0, 1.0]), "whole": ([1, 2, 9], [3.0, 2.0, 1.5]), "near": ([1, 9], [3.0, 1.52])}
+    (ax,) = plots.curves(series).axes
+    leaders = {text.get_text(): text.arrow_patch is not None for text in ax.texts}
+    assert leaders == {"early": True, "whole": True, "near": True}
+    (ax,) = plots.curves({"one": ([1, 9], [3.0, 1.0]), "other": ([1, 9], [3.0, 2.0])}).axes
+    assert [text.arrow_patch for text in ax.texts] == [None, None]
+    assert [text.xy for text in ax.texts] == [
+        pytest.approx((1, 1 / 22)),
+        pytest.approx((1, 0.5)),
+    ]  # with margins above and below
+
+
+def test_a_logarithmic_axis_is_marked_where_something_was_measured():
+    (ax,) = plots.curves({"a": ([256, 300, 1400], [1, 2, 3]), "b": ([256, 262], [1, 2])}, log_x=True).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["256", "300", "1,400"], "262 has no room"
 
 
 def test_bars_of_a_group_stand_side_by_side():

@@ -25,6 +25,7 @@ SCRIPT = re.compile(r"[ \t]*<script([^>]*)>(.*?)</script>\n?", re.DOTALL)
 PRELOAD = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 PICTURE = re.compile(r'<img (?![^>]*\bloading=)([^>]*src="([^"]*_images/[^"]+\.png)"[^>]*?) ?/?>')
+OUTPUT = re.compile(r'<div class="output ([^"]*)">(\s*<div class="highlight"><pre>)(.*?)</pre>', re.DOTALL)
 LONGEST = 200  # characters of a description; a search engine shows fewer
 # A view holds all that it needs, its style too; on a page with ten views a browser would begin ten times to lay it out.
 OWN_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
@@ -111,6 +112,14 @@ def picture(page: Path, found: re.Match) -> str:
     return f'<img {found[1]} width="{width}" height="{height}" loading="lazy" decoding="async">'
 
 
+def prose(found: re.Match) -> str:
+    """A printed output that is marked where it is sentences, which may wrap; columns of words or numbers must not."""
+    lines = [line.strip() for line in html.unescape(re.sub(r"<[^>]+>", "", found[3])).splitlines()]
+    if any("  " in line or line.startswith(("[", "tensor(")) for line in lines):
+        return found[0]
+    return found[0].replace(found[1], f"{found[1]} prose", 1)
+
+
 def programs(head: str) -> tuple[list[tuple[str, str]], str]:
     """The scripts of a page's head that can wait, each with its address or its text, and the head without them.
 
@@ -163,7 +172,7 @@ def lighten(text: str, root: str) -> tuple[str, list[str], list[tuple[str, str]]
     head = VIEWPORT.sub("", head).replace("<title>", f"{viewport.strip()}\n    {program}\n    <title>", 1)
     lines = f'<link rel="stylesheet" href="{root}{SHEET}">\n'
     lines += "".join(f"<style>{style}</style>\n" for style in dict.fromkeys(OWN_STYLE.findall(rest)))
-    rest = when_near.waiting(rest)
+    rest = when_near.waiting(OUTPUT.sub(prose, rest))
     lines += when_near.scripts(rest, root)
     return f"{head}{lines}  </head>{OWN_STYLE.sub('', rest)}", sheets, scripts
 

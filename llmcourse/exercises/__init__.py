@@ -28,7 +28,6 @@ import inspect
 import io
 import math
 import pkgutil
-import re
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from llmcourse.display import Html, Source, escape
+from llmcourse.display import Html, Source, escape, inline
 from llmcourse.exercises import progress
 from llmcourse.exercises.comparing import describe, difference, holds_nan, same, with_nan_of
 from llmcourse.exercises.limits import Names, TimeUp, run_limited
@@ -67,7 +66,8 @@ class Raised:
 
 
 CHANGED_INPUT = Raised(
-    "changed input", "your code changes the arguments that it is given; work on a copy (x = x.clone())"
+    "changed input",
+    "your code changes the arguments that it is given; work on a copy (`x.clone()` of a tensor, `x.copy()` of a list or dictionary)",
 )
 
 NAN_BESIDES = " And apart from that, your result holds NaN: a 0/0 or inf - inf happened on the way."
@@ -89,10 +89,9 @@ class Feedback:
 
     def _repr_html_(self) -> str:
         printed = f"<pre>{escape(self.printed)}</pre>" if self.printed else ""
-        message = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(self.message))
         return (
             f'<div class="llmcourse-feedback {self.status}"><strong>{MARKS[self.status]} {escape(self.exercise)}</strong> '
-            f"{message}{printed}</div>"
+            f"{inline(self.message)}{printed}</div>"
         )
 
 
@@ -117,6 +116,9 @@ class Exercise:
     seconds: ClassVar[float] = 4.0  # how long the answer may compute
     tolerance: ClassVar[float] = 1e-5  # relative, and absolute for numbers near 0
     praise: ClassVar[str] = "correct."
+    probe_names: ClassVar[tuple[str, ...] | None] = (
+        None  # what a probe's parts are called; None: the answer's arguments
+    )
     one_set: ClassVar[str] = ""  # why the probes are one set, of which none need be necessary by itself
     solution: ClassVar[Callable]
     mistakes: ClassVar[dict[str, Mistake]]
@@ -149,8 +151,8 @@ class Exercise:
             # A prediction: to say what was expected would give it away.
             if not probe and isinstance(observed, Real | type(expected)) and observed == observed:  # NaN is not
                 raise Wrong(f"that is not it. {cls.__name__}.hint() helps.")
-            arguments = describe(probe, list(inspect.signature(cls.solution).parameters))
-            called = f"called with {arguments}, " if probe else ""
+            names = list(inspect.signature(cls.solution).parameters) if cls.probe_names is None else cls.probe_names
+            called = f"called with {describe(probe, names)}, " if probe and names else ""
             if observed is CHANGED_INPUT:
                 raise Wrong(called + observed.message)
             if isinstance(observed, Raised) and not isinstance(expected, Raised):
@@ -177,8 +179,7 @@ class Exercise:
         number = min(max(1, number), len(cls.hints))
         more = f" More: {cls.__name__}.hint({number + 1})" if number < len(cls.hints) else ""
         text = f"Hint {number} of {len(cls.hints)}: {cls.hints[number - 1]}{more}"
-        formatted = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-        return Html(f'<div class="llmcourse-hint">{formatted}</div>', text)
+        return Html(f'<div class="llmcourse-hint">{inline(text)}</div>', text)
 
     @classmethod
     def show_solution(cls) -> Source:
@@ -208,7 +209,7 @@ def _subclasses(cls: type) -> Iterator[type]:
 
 def _is_blank(answer: Any) -> bool:
     """Nothing was written yet: no answer, `...`, or a function whose body is only `...`, `pass` or a docstring."""
-    if answer is None or answer is ... or answer is NotImplemented or answer == "":
+    if answer is None or answer is ... or answer is NotImplemented or (isinstance(answer, str) and not answer):
         return True
     code = getattr(answer, "__code__", None)
     if code is None:

@@ -43,4 +43,9 @@ def symptom(exercise: type[Exercise], name: str) -> str:
         text = f"raises {type(error).__name__}: {error}"
     else:
         raise ValueError(f"{exercise.__name__}: the mistake {name} passes the checker")
-    return textwrap.shorten(re.sub(r"\s+", " ", text.replace("your code", "it")), SHOWN, placeholder=" ...")
+    text = re.sub(r"\s+", " ", text.replace("your code", "it"))
+    called = re.fullmatch(r"(called with .*), ((?:expected|it |the result |at \[).*)", text)
+    if called is None:
+        return textwrap.shorten(text, SHOWN, placeholder=" ...")
+    what = textwrap.shorten(called[2], SHOWN - 80, placeholder=" ...")  # it matters more than the arguments
+    return f"{textwrap.shorten(called[1], SHOWN - len(what) - 2, placeholder=' ...')}, {what}"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from llmcourse.exercises import CHANGED_INPUT, Exercise, mistake, solution
 
 CHAPTER = 7
-MASK, SPECIAL, N_VOCAB = 3, (0, 1, 2, 3), 60  # of the rows that `HideWords` is given; 0 fills up
+MASK, SPECIAL, N_VOCAB = 3, (0, 1, 2, 3, 59), 60  # of the rows that `HideWords` is given; 0 fills up
 
 
 class PredictMasks(Exercise):
@@ -51,9 +51,12 @@ def _nearest(value, step=0.05):
 
 
 def _hidden(tokens, special, n_vocab, *, share=0.15, masked=0.8, swapped=0.1, lowest=4):
-    """`HideWords` with other numbers, for its mistakes: `special` is spared, random tokens are `lowest` or above."""
+    """`HideWords` with other numbers, for its mistakes: `special` is spared, random tokens are `lowest` or above.
+
+    The last token of the vocabulary is special, and never drawn.
+    """
     chosen = (torch.rand(tokens.shape) < share) & ~torch.isin(tokens, torch.tensor(special))
-    fate, others = torch.rand(tokens.shape), torch.randint(lowest, n_vocab, tokens.shape)
+    fate, others = torch.rand(tokens.shape), torch.randint(lowest, n_vocab - 1, tokens.shape)
     shown = tokens.masked_fill(chosen & (fate < masked), MASK)
     shown = torch.where(chosen & (fate >= masked) & (fate < masked + swapped), others, shown)
     return shown, tokens.masked_fill(~chosen, -100)
@@ -70,6 +73,7 @@ class HideWords(Exercise):
     )
     difficulty, minutes = 2, 15
     seconds = 10.0  # time for a loop over every place
+    probe_names = ()
     hints = (
         "`torch.isin(tokens, torch.tensor(special))` says where no word stands.",
         "One draw decides what is chosen: `torch.rand(tokens.shape) < 0.15`. A second one decides its fate: below 0.8, "
@@ -87,7 +91,7 @@ class HideWords(Exercise):
     @classmethod
     def observe(cls, answer, probe):
         torch.manual_seed(probe[0])
-        tokens = torch.randint(len(SPECIAL), N_VOCAB, (400, 128))
+        tokens = torch.randint(4, N_VOCAB - 1, (400, 128))  # words stand between the special ones
         tokens[:, 0], tokens[:, 60], tokens[:, 110], tokens[:, 111:] = 1, 2, 2, 0
         given = tokens.clone()
         answers = [answer(given, MASK, SPECIAL, N_VOCAB) for _ in range(2)]
@@ -112,6 +116,7 @@ class HideWords(Exercise):
             "padding is left alone": not (chosen & (tokens == 0)).any().item(),
             "what was not chosen is unchanged": torch.equal(shown[~chosen], tokens[~chosen]),
             "targets are the original tokens": torch.equal(targets[chosen], tokens[chosen]),
+            "other words are drawn anew": len(shown[replaced].unique()) > 1 or not replaced.any().item(),
             "a special token in a word's place": torch.isin(shown[replaced], torch.tensor(SPECIAL)).any().item(),
             "the second call hides others": not torch.equal(shown, answers[1][0]),
         }
@@ -180,10 +185,20 @@ class HideWords(Exercise):
         return shown, torch.where(targets == -100, targets, shown)
 
     @mistake(
-        "Your random tokens may be special ones: a `[SEP]` in the middle of a sentence. Draw from the ordinary tokens."
+        "Your random tokens may be special ones: a `[SEP]` in the middle of a sentence. Draw from the tokens that are not in "
+        "`special`, wherever in the vocabulary they stand."
     )
     def specials_as_words(tokens, mask, special, n_vocab):
         return _hidden(tokens, special, n_vocab, lowest=0)
+
+    @mistake(
+        "One random word replaces all of them: you draw a single number in each call. Draw one for each place, with "
+        "`tokens.shape` for the size."
+    )
+    def one_word_for_all(tokens, mask, special, n_vocab):
+        shown, targets = _hidden(tokens, special, n_vocab)
+        replaced = (targets != -100) & (shown != tokens) & (shown != mask)
+        return shown.masked_fill(replaced, 4 + int(torch.randint(n_vocab - 5, (1,)))), targets
 
     @mistake(
         "Each call hides the same words. A row is shown many times; hide others each time, and it teaches more "
@@ -202,7 +217,7 @@ class MaskedLoss(Exercise):
 
     prompt = (
         "Write `masked_mean(logits, targets)`: for logits of shape (B, T, V) and targets of shape (B, T), the mean "
-        "cross-entropy in nats over the places whose target is not -100. Where no place counts, the loss is 0."
+        "cross-entropy in nats over the places whose target is not -100. The result is a tensor with one number; where no place counts, the loss is 0.0."
     )
     difficulty, minutes = 1, 10
     hints = (
@@ -355,12 +370,13 @@ class NextSentence(Exercise):
 
     prompt = (
         "Write `pair(documents, generator)`: one training example (first, second, label) for next-sentence prediction. A "
-        "document is a list of sentences; each document has at least two sentences. With probability 0.5 the second is the "
-        "sentence right after the first in its document, label 0; otherwise it is any sentence of *another* document, "
+        "document is a list of sentences; each document has at least two sentences. The first is any sentence that has a next one. "
+        "With probability 0.5 the second is that next one, label 0; otherwise it is any sentence of *another* document, "
         "label 1. Use `generator.random()`, `generator.choice(...)` and `generator.randrange(n)`."
     )
     difficulty, minutes = 2, 12
     seconds = 8.0  # thousands of pairs are drawn
+    probe_names = ()
     hints = (
         "The first sentence needs a next one: draw its place from `randrange(len(document) - 1)`.",
         "For label 1, draw from the documents that are not the first one's.",
@@ -373,10 +389,11 @@ class NextSentence(Exercise):
 
     @classmethod
     def observe(cls, answer, probe):
-        generator, given = random.Random(probe[0]), copy.deepcopy(DOCUMENTS)
-        pairs = [answer(given, generator) for _ in range(2000)]
-        if given != DOCUMENTS:
-            return CHANGED_INPUT
+        generator, given, pairs = random.Random(probe[0]), copy.deepcopy(DOCUMENTS), []
+        for _ in range(2000):
+            pairs.append(answer(given, generator))
+            if given != DOCUMENTS:
+                return CHANGED_INPUT
         if not all(isinstance(pair, tuple) and len(pair) == 3 for pair in pairs):
             raise ValueError("return three things: (first, second, label)")
         zeros = [(a, b) for a, b, label in pairs if label == 0]
@@ -390,7 +407,9 @@ class NextSentence(Exercise):
             "label 0: the second follows the first": share(
                 zeros, lambda p: p[0][0] == p[1][0] and p[1][1] - p[0][1] == 1
             ),
+            "label 0: any two neighbours": len(set(zeros)) >= sum(len(document) - 1 for document in DOCUMENTS),
             "label 1: from another document": share(ones, lambda p: p[0][0] != p[1][0]),
+            "label 1: always an opening": bool(ones) and all(second[1] == 0 for _, second in ones),
             "label 1: any sentence of it": len({b for _, b in ones}) == sum(map(len, DOCUMENTS)),
         }
 

@@ -128,7 +128,7 @@ class CounterfactualTwin(Exercise):
 
     prompt = (
         "Write `twin(words, nouns, names)`: a list of the words with he ↔ she, him → her, his → her swapped. *her* before "
-        "one of the `nouns` becomes *his*, elsewhere *him*. `names` is a dictionary such as {'anna': 'tom'}: the two "
+        "one of the `nouns` becomes *his*, elsewhere *him*. `names` is a dictionary such as `{'anna': 'tom'}`: the two "
         "people change places, in both directions. All other words stay. The twin of the twin must be the sentence again "
         "wherever *his* stands before a noun."
     )
@@ -145,9 +145,9 @@ class CounterfactualTwin(Exercise):
         nouns, names = ["key", "bag"], {"anna": "tom", "maria": "omar"}
         texts = (
             "she said that he was late .",
-            "we thanked her and took her bag",
+            "we thanked her and took her bag and her key",
             "tom lost his key and anna saw him .",
-            "we saw her",
+            "maria saw her",
         )
         return [(text.split(), nouns, names) for text in texts[seed % 2 :] + texts[: seed % 2]]
 
@@ -230,6 +230,10 @@ class CounterfactualTwin(Exercise):
         pairs = {"he": "she", "she": "he"} | names | {second: first for first, second in names.items()}
         return [pairs.get(word, word) for word in words]
 
+    @mistake("You wrote anna and tom into the code. Any two people may change places: read `names`.")
+    def names_of_the_example(words, nouns, names):
+        return CounterfactualTwin.solution(words, nouns, {"anna": "tom"})
+
 
 class BootstrapInterval(Exercise):
     """Is 0.06 real?"""
@@ -260,7 +264,7 @@ class BootstrapInterval(Exercise):
         def documents(n, short, long):  # *she* in the short ones: the mean of their shares is another number
             return [document(*kind) for _ in range(n // 2) for kind in ((short, 3, 0.5), (long, 0.5, 3))]
 
-        return [(documents(30, 3, 13), 0.8, 1000), (documents(24, 4, 16), 0.9, 1000)]
+        return [(documents(30, 3, 13), 0.5, 1000), (documents(24, 4, 16), 0.9, 1000)]
 
     @classmethod
     def observe(cls, answer, probe):
@@ -315,6 +319,13 @@ class BootstrapInterval(Exercise):
         shares.sort()
         cut = min(1 - level, 0.5)
         return shares[round(cut * (n_samples - 1))], shares[round((1 - cut) * (n_samples - 1))]
+
+    @mistake(
+        "The width of your interval does not depend on `level`: the middle half is narrower than the middle nine tenths. Cut "
+        "off (1 - level) / 2 at either end."
+    )
+    def always_95(documents, level, n_samples):
+        return BootstrapInterval.solution(documents, 0.95, n_samples)
 
     @mistake(
         "Your resamples hold only half as many documents as there are: shares of smaller samples scatter more, and the "

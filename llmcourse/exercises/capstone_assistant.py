@@ -85,8 +85,8 @@ class LanguageOf(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        texts = ("Sorrow Bay的渡船是什么？", "Who is 塔恩的?", "Tarn 的 mayor 是?", "塔恩 has what as its mayor?",
-                 "请告诉我Tarn的镇长。")  # fmt: skip
+        texts = ("Who is 塔恩的?", "Tarn 的 mayor 是?", "塔恩 has what as its mayor?",
+                 "请告诉我Tarn的镇长。", "Tarn的？", "Ost的渡船是什么？")  # fmt: skip
         return [(text,) for text in texts]
 
     @solution
@@ -117,6 +117,18 @@ class LanguageOf(Exercise):
     @mistake("You look at the last sign. It is a habit of writers, not of the language, and an English ? ends some.")
     def the_last_sign(question):
         return "zh" if question[-1] in "？。" else "en"
+
+    @mistake(
+        "You count every sign beyond ASCII as Chinese. A full-width ？ is a sign of punctuation: count the characters only."
+    )
+    def punctuation_too(question):
+        beyond, words = [c for c in question if c > "\u007f"], re.findall(r"[A-Za-z]+", question)
+        return "zh" if len(beyond) > len(words) else "en"
+
+    @mistake("You count *runs* of Chinese characters. Each character counts: it says about as much as an English word.")
+    def runs_of_characters(question):
+        runs, words = re.findall(r"[\u4e00-\u9fff]+", question), re.findall(r"[A-Za-z]+", question)
+        return "zh" if len(runs) > len(words) else "en"
 
     @mistake("With as many of both you say zh. The prompt asks for en.")
     def a_tie_is_chinese(question):
@@ -489,7 +501,9 @@ class WriteCard(Exercise):
         shares = {name: value for name, value in measured._asdict().items() if name != "seconds"}
         return _card(shares | {"english": both, "chinese": both})
 
-    @mistake("The section on risks is empty. No assistant has none: who may add a passage to this one?")
+    @mistake(
+        "The section on risks is empty, or shorter than 8 words. No assistant has none: who may add a passage to this one?"
+    )
     def no_risks(measured):
         return _card(
             {name: value for name, value in measured._asdict().items() if name != "seconds"}, risks="none known"

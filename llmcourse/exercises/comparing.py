@@ -1,6 +1,7 @@
 """Are two results the same, and if not, how do they differ? In words a learner can use."""
 
 import math
+import re
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -27,6 +28,7 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
     if _is_number(a) and _is_number(b):
+        tolerance *= 1 + 1e-9  # "0.05 more or less" of 1 takes in 0.95, though 1 - 0.95 is computed as a little more
         return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
     if hasattr(a, "kind") and hasattr(b, "kind"):
         return type(a) is type(b) and a.kind == b.kind
@@ -93,7 +95,7 @@ def _tensor_difference(observed: Any, expected: Tensor, tolerance: float) -> str
     if observed.shape != expected.shape:
         return f"the result has shape {tuple(observed.shape)}; shape {tuple(expected.shape)} is expected."
     if observed.dtype != expected.dtype:
-        return f"the result has dtype {observed.dtype}; {expected.dtype} is expected."
+        return f"the result has dtype {observed.dtype}; {expected.dtype} is expected: add `.to({expected.dtype})`."
     if observed.device != expected.device:
         return (
             f"the result lies on the device '{observed.device}'; '{expected.device}' is expected: use `.to(x.device)`."
@@ -127,14 +129,17 @@ def _short(value: Any) -> str:
         if value.numel() <= 6:
             return f"= {[round(x, 4) if isinstance(x, float) else x for x in value.tolist()]}"
         return f"of shape {tuple(value.shape)}"
-    return f"= {_cut(getattr(value, '__name__', value))}"
+    return f"= {_cut(repr(value) if isinstance(value, str) else value)}"
 
 
 def _cut(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
+    text = re.sub(r"<function (?:\S+\.)?(\S+) at 0x\w+>", r"\1", text).replace("<lambda>", "a function")
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def _kind(value: Any) -> str:
     name = type(value).__name__
+    if type(value).__module__ == "numpy":  # its bool is no bool
+        name = f"numpy.{name}"
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"

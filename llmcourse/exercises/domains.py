@@ -87,7 +87,8 @@ class RouteToOne(Exercise):
         return gate[:, None] * outputs[torch.arange(len(scores)), chosen]
 
     @mistake(
-        "You take the chosen expert's output without its gate. Choosing has no gradient, so the router would never learn."
+        "You take the chosen expert's output without its gate, or with a softmax of its score alone, which is 1. Choosing has no "
+        "gradient, so the router would never learn."
     )
     def without_the_gate(scores, outputs):
         return outputs[torch.arange(len(scores)), scores.argmax(-1)]
@@ -148,16 +149,19 @@ class KeepAllExpertsBusy(Exercise):
             scores[~counts, -1] += 6
             return scores.softmax(-1), counts
 
-        return [case(12, 3, 1.0), case(15, 4, 0.0)]
+        idle = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])  # the last expert
+        return [case(15, 4, 0.0), (idle, torch.tensor([True, True, True, False]))]
 
     @classmethod
     def observe(cls, answer, probe):
         """The value, and what it would have each probability do."""
         gates, counts = probe
         gates = gates.clone().requires_grad_()
-        value = answer(gates, counts)
-        gradient = torch.autograd.grad(value, gates, allow_unused=True)[0] if value.requires_grad else None
-        return [value.detach(), torch.zeros_like(gates) if gradient is None else gradient]
+        value, gradient = answer(gates, counts), None
+        if isinstance(value, torch.Tensor) and value.dim() == 0 and value.requires_grad:
+            gradient = torch.autograd.grad(value, gates, allow_unused=True)[0]
+        value = value.detach() if isinstance(value, torch.Tensor) else value
+        return [value, torch.zeros_like(gates) if gradient is None else gradient]
 
     @solution
     def balance(gates, counts):
@@ -185,7 +189,10 @@ class KeepAllExpertsBusy(Exercise):
         f = F.one_hot(gates.argmax(-1), gates.shape[-1]).float().mean(0)
         return gates.shape[-1] * f.square().sum()
 
-    @mistake("The factor E is missing. With it, even use gives 1, however many experts there are.")
+    @mistake(
+        "The factor E is missing, or you take a mean over the experts, which divides by E again. With E and a sum, even use "
+        "gives 1, however many experts there are."
+    )
     def without_the_number_of_experts(gates, counts):
         gates = gates[counts]
         f = F.one_hot(gates.argmax(-1), gates.shape[-1]).float().mean(0)
@@ -199,7 +206,15 @@ class KeepAllExpertsBusy(Exercise):
         gates = gates[counts]
         return gates.shape[-1] * gates.max(-1).values.mean()
 
-    @mistake("f counts tokens; make it a share. As it is, a longer batch has a larger loss.")
+    @mistake(
+        "The last expert is missing from your counts when no token chose it: give `bincount` a `minlength`, the number of experts."
+    )
+    def forgets_the_idle(gates, counts):
+        gates = gates[counts]
+        f = torch.bincount(gates.argmax(dim=-1)) / len(gates)
+        return gates.shape[-1] * (f * gates.mean(dim=0)).sum()
+
+    @mistake("f or P is a sum over the tokens; make it a share, or a mean. As it is, a longer batch has a larger loss.")
     def counts_for_shares(gates, counts):
         gates = gates[counts]
         f = F.one_hot(gates.argmax(-1), gates.shape[-1]).float().sum(0)
@@ -231,7 +246,8 @@ class MeanForgetting(Exercise):
                 for i in range(n)
             ]
 
-        return [(matrix(3),), (matrix(4),)]
+        helped = [[1.0, 3.0, 4.0], [0.8, 1.1, 3.0], [0.9, 2.0, 1.0]]  # the first domain gains by the second
+        return [(matrix(4),), (helped,)]
 
     @solution
     def forgetting(losses):
@@ -257,6 +273,21 @@ class MeanForgetting(Exercise):
         old = range(len(losses) - 1)
         return sum(losses[-1][j] - losses[0][j] for j in old) / len(old)
 
+    @mistake(
+        "You cut off at 0. A domain can gain by what is learned after it, and that counts against what others lose."
+    )
+    def never_a_gain(losses):
+        old = range(len(losses) - 1)
+        return sum(max(0.0, losses[-1][j] - losses[j][j]) for j in old) / len(old)
+
+    @mistake(
+        "You compare with the best that a domain's loss ever was. Asked for is the rise from right after it was trained on, "
+        "`losses[j][j]`."
+    )
+    def from_its_best(losses):
+        old = range(len(losses) - 1)
+        return sum(losses[-1][j] - min(row[j] for row in losses) for j in old) / len(old)
+
     @mistake("The sign is the other way round: a loss that has risen is forgetting, and counts above 0.")
     def gain_for_loss(losses):
         old = range(len(losses) - 1)
@@ -272,8 +303,8 @@ class UnacceptableErrors(Exercise):
     """The number of a risk sheet: how often the one error happens that must not."""
 
     prompt = (
-        "Write `rate(cases, domain)`. Each case is a dictionary with the keys 'domain', 'truth', 'said' (a meaning, or None "
-        "when the model referred the case to a person) and 'sure' (its probability). The unacceptable error is a wrong "
+        "Write `rate(cases, domain)`. Each case is a dictionary with the keys `'domain'`, `'truth'`, `'said'` (a meaning, or None "
+        "when the model referred the case to a person) and `'sure'` (its probability). The unacceptable error is a wrong "
         "meaning said with a probability of at least 0.9. Return its share of all cases of that domain, those that were "
         "referred too. Return None for a domain without cases: nothing was measured."
     )
@@ -295,6 +326,7 @@ class UnacceptableErrors(Exercise):
 
         cases = [case("clinic", k % 3 == 0, k % 4 == 1, (0.95, 0.6, 0.9)[k % 3 if k % 2 else 0]) for k in range(12)]
         cases += [case("clinic", True, False, 0.5), case("clinic", True, True, 0.99), case("clinic", True, False, 0.9)]
+        cases += [case("clinic", False, False, 0.99)]
         cases += [case("ledger", k == 0, False, 0.97) for k in range(9 + generator.randrange(3))]
         generator.shuffle(cases)
         return [(cases, "clinic"), (cases, "contract")]

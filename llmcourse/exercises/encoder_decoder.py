@@ -222,7 +222,7 @@ class LossWithoutPadding(Exercise):
 
     prompt = (
         "Write `loss(logits, targets, pad)`: the mean surprise, -ln p of the target, over all targets that are not `pad`. "
-        "The logits have shape (B, T, V), the targets (B, T); the result is a tensor with one number."
+        "The logits have shape (B, T, V), the targets (B, T); the result is a tensor of shape ()."
     )
     difficulty, minutes = 2, 10
     hints = (
@@ -474,7 +474,10 @@ def _layers() -> list[Callable[[Tensor], Tensor]]:
     ahead = lambda x, n=1: torch.cat([x[n:], torch.zeros_like(x[:n])])  # noqa: E731
 
     def causal_mean(x):
-        return x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]
+        return (x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None])[:, :3]  # outputs need not be as wide as inputs
+
+    def without_memory(x):
+        return 2 * x
 
     def two_ahead(x):
         return x + ahead(x, 2)
@@ -489,8 +492,14 @@ def _layers() -> list[Callable[[Tensor], Tensor]]:
     def invisible_at_zero(x):
         return x + ahead(x) ** 2
 
+    def invisible_among_equals(x):
+        return torch.cat([x[:-2] + (x[1:-1] - x[2:]) ** 2, x[-2:]])
+
     def only_the_last_but_one(x):
         return torch.cat([x[:-2], x[-2:-1] + x[-1:], x[-1:]])
+
+    def one_number_alone(x):
+        return torch.cat([x[:1] - x[1:2] * torch.tensor([0.0, 1.0, 0.0, 0.0]), x[1:]])
 
     def copies_the_next(x):
         return ahead(x)
@@ -499,8 +508,8 @@ def _layers() -> list[Callable[[Tensor], Tensor]]:
         return x + (ahead(x)[:, :1] - ahead(x)[:, 1:2])
 
     return [
-        causal_mean, two_ahead, faint, cancels_within_a_row, invisible_at_zero, only_the_last_but_one, copies_the_next,
-        cancels_among_inputs,
+        causal_mean, without_memory, two_ahead, faint, cancels_within_a_row, invisible_at_zero, invisible_among_equals,
+        only_the_last_but_one, one_number_alone, copies_the_next, cancels_among_inputs,
     ]  # fmt: skip
 
 
@@ -526,6 +535,11 @@ class LeakDetector(Exercise):
     @classmethod
     def probes(cls, seed):
         return [(layer, 5 + seed % 3) for layer in _layers()]
+
+    @classmethod
+    def observe(cls, answer, probe):
+        answers = [answer(*probe) for _ in range(8)]  # who sees a leak by luck misses it once
+        return next((found for found in answers if found is not True), True)
 
     @solution
     def leaks(model, T):
@@ -579,10 +593,29 @@ class LeakDetector(Exercise):
         return _detects(model, T, lambda gradient, t: (gradient[t + 1 :] != 0).any(), places=[-1])
 
     @mistake(
-        "You test the first output only. A leak may sit at another place, as at the edge of a window: test every t."
+        "You do not test every output. A leak may sit at one place alone, as at the edge of a window: test every t, to the "
+        "last but one."
     )
     def tests_the_first_output(model, T):
         return _detects(model, T, lambda gradient, t: (gradient[t + 1 :] != 0).any(), places=[0])
+
+    @mistake(
+        "A leak of one number passes: number 1 of output 0 falls when number 1 of input 1 grows, and nothing else leaks. "
+        "Look at every number of an output, at every row and column of its gradient after t, and also for what is below 0."
+    )
+    def looks_at_the_first_number(model, T):
+        return _detects(model, T, lambda gradient, t: (gradient[t + 1 :] != 0).any(), exact=True)
+
+    @mistake(
+        "You differentiate at an x whose rows are all the same. A leak that depends on how they differ may have no slope "
+        "there: draw x at random."
+    )
+    def differentiates_among_equals(model, T):
+        return _detects(model, T, lambda gradient, t: (gradient[t + 1 :] != 0).any(), start=torch.ones(T, 4))
+
+    @mistake("You say True where nothing leaks, and False where something does. It is the other way round.")
+    def turned_round(model, T):
+        return not _detects(model, T, lambda gradient, t: (gradient[t + 1 :] != 0).any())
 
     @mistake("You differentiate at x = 0, where x² has no slope: such a leak is invisible there. Draw x at random.")
     def differentiates_at_zero(model, T):
@@ -638,8 +671,8 @@ class Reach(Exercise):
     @classmethod
     def probes(cls, seed):
         window = torch.ones(6, 6, dtype=torch.bool).tril() & ~torch.ones(6, 6, dtype=torch.bool).tril(-3)
-        ring = torch.eye(5, dtype=torch.bool).roll(1, dims=1)  # each looks at its right neighbour only
-        return [(window, 2), (ring, 1)]
+        ring = torch.eye(7, dtype=torch.bool).roll(1, dims=1)  # each looks at its right neighbour only
+        return [(window, 2), (ring, 3)]
 
     @solution
     def reach(mask, layers):
@@ -656,6 +689,14 @@ class Reach(Exercise):
     def forgets_the_residual(mask, layers):
         reached = torch.linalg.matrix_power(mask.double(), layers)
         return reached > 0
+
+    @mistake(
+        "You add the diagonal after the power. News then comes by ways of exactly so many steps; but on its way it may rest "
+        "at a position for a layer. Add the diagonal first."
+    )
+    def diagonal_after_the_power(mask, layers):
+        reached = torch.linalg.matrix_power(mask.double(), layers) > 0
+        return reached | torch.eye(len(mask), dtype=torch.bool)
 
     @mistake("You counted one layer too few: after one layer the reach is the mask itself, with the diagonal.")
     def one_layer_too_few(mask, layers):

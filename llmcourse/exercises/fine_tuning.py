@@ -1,7 +1,7 @@
 """Exercises of chapter 8: inputs that fit, heads that do not see padding, what is frozen, LoRA, and an honest choice."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcourse.exercises import Exercise, mistake, solution
@@ -67,7 +67,7 @@ class FitToContext(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        return [([], 8, 1, 2, 0), ([20 + seed, 21, 22, 23], 5, 3, 4, 9)]
+        return [([], 8, 1, 2, 9), ([20 + seed, 21, 22, 23], 5, 3, 4, 0)]
 
     @solution
     def fit(ids, context, cls, sep, pad):
@@ -222,6 +222,7 @@ class FreezeTheEncoder(Exercise):
     praise = (
         "correct. Nothing of the encoder moves, neither by the optimiser nor by its statistics, and the head learns."
     )
+    probe_names = ()
 
     @classmethod
     def check(cls, answer=None):
@@ -238,6 +239,7 @@ class FreezeTheEncoder(Exercise):
         torch.manual_seed(probe[0])
         model, x, y = _Small().train(), torch.randn(8, 5), torch.arange(8) % 3
         F.cross_entropy(model(x), y).backward()  # somebody trained it before: gradients are there
+        model.head.eval()
         optimiser = answer(model)
         held = sum(parameter.numel() for group in optimiser.param_groups for parameter in group["params"])
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -248,7 +250,8 @@ class FreezeTheEncoder(Exercise):
         moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
         modes = {name: part.training for name, part in model.named_children()}
         trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        return {"held": held, "moved": moved, "training": modes, "trainable": trainable}
+        kind = type(optimiser).__name__
+        return {"optimiser": kind, "held": held, "moved": moved, "training": modes, "trainable": trainable}
 
     @solution
     def prepare(model):
@@ -257,8 +260,8 @@ class FreezeTheEncoder(Exercise):
         return torch.optim.AdamW(model.head.parameters(), lr=1e-2)
 
     @mistake(
-        "You build the optimiser before you freeze, so it still holds every parameter. It keeps their momentum and their "
-        "decay, and whatever gradient is left: freeze first, and give it what is left to train."
+        "Your optimiser holds every parameter, the frozen ones too. It keeps their momentum and their decay, and whatever "
+        "gradient is left: give it `model.head.parameters()`."
     )
     def freezes_after_building(model):
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -278,17 +281,20 @@ class FreezeTheEncoder(Exercise):
     )
     def encoder_left_in_training_mode(model):
         model.encoder.requires_grad_(False)
+        model.head.train()
         return torch.optim.AdamW(model.head.parameters(), lr=1e-2)
 
-    @mistake("You put the whole model in evaluation mode. The head trains: its dropout should be on.")
+    @mistake(
+        "The head is in evaluation mode: its dropout is off. It is the part that learns: call `model.head.train()`."
+    )
     def evaluates_everything(model):
         model.encoder.requires_grad_(False)
         model.eval()
         return torch.optim.AdamW(model.head.parameters(), lr=1e-2)
 
     @mistake(
-        "`model.encoder.requires_grad = False` only gives the module an attribute of that name. Its parameters still ask "
-        "for gradients: call `requires_grad_(False)`, with the underscore."
+        "The encoder's parameters still ask for gradients, and the optimiser holds them: call `requires_grad_(False)` "
+        "(`requires_grad = False` on a module only gives it an attribute of that name)."
     )
     def sets_an_attribute(model):
         model.encoder.requires_grad = False
@@ -317,6 +323,17 @@ class FreezeTheEncoder(Exercise):
         return torch.optim.AdamW(model.head.parameters(), lr=1e-2)
 
 
+def _learning(result: Tensor, parts: tuple[Tensor, Tensor]) -> list[bool]:
+    """Which of the parts has a gradient from this result that is not zero everywhere."""
+    found = []
+    for part in parts:
+        gradient = None
+        if result.requires_grad and part.requires_grad:
+            (gradient,) = torch.autograd.grad(result.square().sum(), part, retain_graph=True, allow_unused=True)
+        found.append(gradient is not None and bool(gradient.any()))
+    return found
+
+
 class LowRankChange(Exercise):
     """LoRA around one linear layer."""
 
@@ -326,6 +343,7 @@ class LowRankChange(Exercise):
         "· up · down · x. At the start it must equal `linear`, and it must be able to learn."
     )
     difficulty, minutes = 2, 15
+    probe_names = ("in", "out", "rank", "alpha")
     hints = (
         "up · down must be zero at the start. If both are zero, which gradients are zero as well?",
         "`down = torch.randn(rank, linear.in_features)`, `up = torch.zeros(linear.out_features, rank)`, both with "
@@ -347,20 +365,22 @@ class LowRankChange(Exercise):
         for tensor, name, shape in ((down, "down", (rank, n_in)), (up, "up", (n_out, rank))):
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it needs {shape}")
-        start = forward(x)
-        gradients = []
-        if start.requires_grad:
-            gradients = torch.autograd.grad(start.square().sum(), (down, up), allow_unused=True)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():  # now the numbers of some training
-            down.copy_(torch.randn(down.shape, generator=generator))
-            up.copy_(torch.randn(up.shape, generator=generator))
+        start, is_zero = forward(x), not (down.any() or up.any())
+        ranks = [int(torch.linalg.matrix_rank(part.detach())) for part in (down, up)]
+        can_learn, generator = any(_learning(start, (down, up))), torch.Generator().manual_seed(seed)
+        for part in (down, up):  # now the numbers of some training
+            part.data.copy_(torch.randn(part.shape, generator=generator))
+        trained = forward(x)
         return {
             "starts as the layer": bool(torch.allclose(start, wanted, atol=1e-6)),
-            "can learn": any(gradient is not None and bool(gradient.any()) for gradient in gradients),
+            "both start at zero": is_zero,
+            "can learn": can_learn,
+            "rank that it starts with": max(ranks),
             "asks for gradients": [down.requires_grad, up.requires_grad],
+            "an optimiser takes it": [down.is_leaf, up.is_leaf],
+            "goes on learning": _learning(trained, (down, up)),
             "frozen": [not parameter.requires_grad for parameter in linear.parameters()],
-            "trained": forward(x).detach(),
+            "trained": trained.detach(),
         }
 
     @solution
@@ -388,6 +408,26 @@ class LowRankChange(Exercise):
         linear.requires_grad_(False)
         down, up = torch.zeros(rank, linear.in_features), torch.zeros(linear.out_features, rank)
         down.requires_grad_(), up.requires_grad_()
+        return down, up, lambda x: linear(x) + alpha / rank * (x @ down.T) @ up.T
+
+    @mistake(
+        "The matrix that is not zero is the same in each of its `rank` directions, as one of ones is. They get the same "
+        "gradients and stay the same, and the change has rank 1, whatever `rank` says: draw every number at random."
+    )
+    def down_of_ones(linear, rank, alpha):
+        linear.requires_grad_(False)
+        down = torch.ones(rank, linear.in_features, requires_grad=True)
+        up = torch.zeros(linear.out_features, rank, requires_grad=True)
+        return down, up, lambda x: linear(x) + alpha / rank * (x @ down.T) @ up.T
+
+    @mistake(
+        "You changed a matrix after you had asked for its gradient (`torch.randn(..., requires_grad=True) * 0.02`). The "
+        "result is no leaf, and no optimiser takes it: make the numbers first, then call `requires_grad_()`."
+    )
+    def no_leaf(linear, rank, alpha):
+        linear.requires_grad_(False)
+        down = torch.randn(rank, linear.in_features, requires_grad=True) * 0.02
+        up = torch.zeros(linear.out_features, rank, requires_grad=True)
         return down, up, lambda x: linear(x) + alpha / rank * (x @ down.T) @ up.T
 
     @mistake(
@@ -471,7 +511,7 @@ class MergeTheChange(Exercise):
         def tensors(n_out, n_in, rank):
             return [torch.randn(shape, generator=generator) for shape in ((n_out, n_in), (rank, n_in), (n_out, rank))]
 
-        return [(*tensors(6, 6, 2), 8.0), (*tensors(5, 5, 1), 3.0)]
+        return [(*tensors(6, 6, 2), 8.0), (*tensors(5, 5, 1), 2.5)]
 
     @solution
     def merge(weight, down, up, alpha):
@@ -538,10 +578,13 @@ class HonestSelection(Exercise):
         first = {"low rate": run(2, 4, 5), "high rate": run(3, 0, 5)}
         first["high rate"]["validation"][3] = 0.93
         first["low rate"]["test"][4] = 0.97
-        ties = {"a": run(1, 5, 4), "b": run(0, 2, 3), "c": run(2, 1, 5)}
-        ties["a"]["validation"][3] = 0.90
+        first["low rate"]["validation"] = [
+            max(0.85, value) for value in first["low rate"]["validation"]
+        ]  # best on average
+        ties = {"b": run(1, 5, 4), "a": run(0, 2, 3), "c": run(2, 1, 5)}  # the first is not the first of the alphabet
+        ties["b"]["validation"][3] = 0.90
         ties["c"]["train"][5] = 0.99
-        ties["b"]["test"][2] = 0.98
+        ties["a"]["test"][2] = 0.98
         within = {"a": run(1, 0, 5), "b": run(2, 4, 3)}  # a tie inside one run, and a rival that only the test favours
         within["a"]["validation"][4], within["b"]["validation"][2], within["b"]["test"][2] = 0.90, 0.85, 0.99
         return [(first,), (ties,), (within,)]

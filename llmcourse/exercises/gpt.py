@@ -170,7 +170,7 @@ class NextTokenDistribution(Exercise):
     def probes(cls, seed):
         logits = torch.tensor([0.2, 2.0, -1.0, 1.4, 0.9, -0.3]) + 0.01 * seed
         return [
-            (logits, 1.0, 6, 1.0), (logits, 1.0, 6, 0.7), (logits, 2.0, 4, 0.8), (logits, 0.0, 6, 1.0),
+            (logits, 1.0, 3, 1.0), (logits, 1.0, 6, 0.7), (logits, 2.0, 4, 0.8), (logits, 0.0, 6, 1.0),
         ]  # fmt: skip
 
     @solution
@@ -242,7 +242,8 @@ class NextTokenDistribution(Exercise):
         return torch.zeros_like(p).scatter(0, order, p / p.sum())
 
     @mistake(
-        "You divide the *probabilities* by the temperature, and renormalising undoes it. Divide the logits, before softmax."
+        "Your temperature changes nothing. Divide the *logits* by it, before softmax; dividing probabilities is undone by "
+        "renormalising."
     )
     def temperature_after_softmax(logits, temperature, top_k, top_p):
         if temperature == 0:
@@ -265,6 +266,10 @@ class NextTokenDistribution(Exercise):
         keep[top_k:] = False
         p = torch.where(keep, p, torch.zeros_like(p))
         return torch.zeros_like(p).scatter(0, order, p / p.sum())
+
+    @mistake("You ignore top_k: tokens that are not among the `top_k` likeliest stay.")
+    def no_top_k(logits, temperature, top_k, top_p):
+        return NextTokenDistribution.solution(logits, temperature, len(logits), top_p)
 
     @mistake("You ignore top_p: the long tail of unlikely tokens stays.")
     def no_top_p(logits, temperature, top_k, top_p):
@@ -297,6 +302,7 @@ class CachedSteps(Exercise):
         "The mask has T rows and P + T columns: `torch.ones(T, P + T, dtype=torch.bool).tril(P)`.",
     )
     praise = "correct. Token by token, in pieces or at once: the same numbers, and old keys are never computed again."
+    probe_names = ("embeddings", "matrices", "pieces")
 
     @classmethod
     def probes(cls, seed):
@@ -314,7 +320,7 @@ class CachedSteps(Exercise):
                 piece, cache, _places(len(x) + 1), lambda rows: tuple(rows @ matrix for matrix in matrices)
             )
             blends.append(blend)
-        return torch.cat(blends), len(cache[0]), len(cache[1])
+        return torch.cat(blends), cache[0], cache[1]
 
     @solution
     def step(new, cache, places, project):

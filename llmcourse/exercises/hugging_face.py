@@ -128,9 +128,10 @@ class ReadTheConfig(Exercise):
 
     prompt = (
         "Write `settings(config)` for a `config.json` as a dictionary. Return a dictionary with `norm_eps`, `activation` and "
-        "`tied`. With `model_type` 'gpt2' the keys are `layer_norm_epsilon` (1e-5 if absent) and `activation_function` "
-        "('gelu_new' if absent); with 'bert' they are `layer_norm_eps` (1e-12 if absent) and `hidden_act` ('gelu' if absent). "
-        "Our names are 'gelu' for 'gelu' and 'gelu_tanh' for 'gelu_new'. `tie_word_embeddings` is True if absent."
+        "`tied`. With `model_type` `'gpt2'` the keys are `layer_norm_epsilon` (1e-5 if absent) and `activation_function` "
+        "(`'gelu_new'` if absent); with `'bert'` they are `layer_norm_eps` (1e-12 if absent) and `hidden_act` (`'gelu'` if "
+        "absent). Our names are `'gelu'` for `'gelu'` and `'gelu_tanh'` for `'gelu_new'`. `tie_word_embeddings` is True if "
+        "absent."
     )
     difficulty, minutes, tolerance = 1, 10, 0.0
     hints = (
@@ -350,10 +351,11 @@ class BrokenConditions(Exercise):
     """Which conditions does a model break?"""
 
     prompt = (
-        "Write `broken(card, needs)`: the list of conditions that the card breaks, in this order: 'task', 'language', 'context', "
-        "'licence', 'memory', 'privacy'. A card has `tasks` and `languages` (sets), `context`, `commercial` (whether the "
-        "licence allows it), `parameters`, and `hosted` (whether texts leave the machine). The needs are `task`, `language`, "
-        "`length`, `commercial`, `memory` in bytes, `each` (bytes a parameter) and `private`. Exactly fitting is fitting."
+        "Write `broken(card, needs)`: the list of conditions that the card breaks, in this order: `'task'`, `'language'`, "
+        "`'context'`, `'licence'`, `'memory'`, `'privacy'`. A card has `tasks` and `languages` (sets), `context`, `commercial` "
+        "(whether the licence allows it), `parameters`, and `hosted` (whether texts leave the machine). The needs are "
+        "`task`, `language`, `length`, `commercial`, `memory` in bytes, `each` (bytes a parameter) and `private`. Exactly "
+        "fitting is fitting."
     )
     difficulty, minutes = 2, 12
     hints = (
@@ -370,9 +372,10 @@ class BrokenConditions(Exercise):
                  "private": False}  # fmt: skip
         return [
             (card, needs | {"task": "generate", "length": 513}),
-            (card, needs | {"language": "fr", "commercial": True, "private": True}),
+            (card, needs | {"language": "fr", "commercial": True, "private": True, "memory": 10}),
             (card, needs | {"memory": 2 * (100 + seed) - 1, "length": 100}),
             (card | {"hosted": False, "commercial": True}, needs | {"private": True, "commercial": True}),
+            (card | {"hosted": False, "commercial": True}, needs | {"each": 4, "memory": 3 * (100 + seed)}),
         ]
 
     @solution
@@ -420,6 +423,19 @@ class BrokenConditions(Exercise):
         found += [] if card["commercial"] else ["licence"]
         return sorted(found, key=ORDER.index)
 
+    @mistake(
+        "You ask whether licence and wish differ. A licence that allows commercial use is also right for somebody who does "
+        "not ask for it."
+    )
+    def licence_differs(card, needs):
+        found = [one for one in BrokenConditions.solution(card, needs) if one != "licence"]
+        found += ["licence"] if card["commercial"] != needs["commercial"] else []
+        return sorted(found, key=ORDER.index)
+
+    @mistake("You count 2 bytes a parameter whatever is asked. The needs say how many: `needs['each']`.")
+    def always_two_bytes(card, needs):
+        return BrokenConditions.solution(card, needs | {"each": 2})
+
     @mistake("You compare parameters with bytes. A parameter takes `each` bytes.")
     def parameters_for_bytes(card, needs):
         found = [one for one in BrokenConditions.solution(card, needs) if one != "memory"]
@@ -447,7 +463,8 @@ class ReadTheLicence(Exercise):
         "Read the licence above and judge six plans. A: a company studies the model and earns nothing with it. B: a shop "
         "puts it behind a paid service. C: a student publishes a fine-tuned version under the same licence and names the source. "
         "D: the same without naming the source. E: a clinic uses it, unpaid, to decide alone who is treated. F: a teacher "
-        "sells a book of poems that the model wrote. Let `allowed()` return the letters of all plans that are allowed as one string, such as 'AB'."
+        "sells a book of poems that the model wrote. Let `allowed()` return the letters of all plans that are allowed as one "
+        "string, such as `'AB'`."
     )
     difficulty, minutes = 1, 6
     hints = (

@@ -200,15 +200,12 @@ class PatchTheStream(Exercise):
         "In the second hook: `changed = output.clone(); changed[:, position] = kept[:, position]; return changed`.",
     )
     praise = "correct. Whatever comes back was brought by that one place."
+    probe_names = ("clean", "corrupt", "layer", "position")
 
     @classmethod
     def probes(cls, seed):
         longer = torch.tensor([[1, 2, 0, 5, 1, 2, 4, 1]]), torch.tensor([[1, 3, 0, 5, 1, 3, 4, 1]])
-        return [
-            (_CLEAN, _CORRUPT, 0, 1),
-            (_CLEAN, _CORRUPT, 1, 5),
-            (*longer, 0, 5),
-        ]
+        return [(*longer, 0, 1), (_CLEAN, _CORRUPT, 1, 5)]
 
     @classmethod
     def observe(cls, answer, probe):
@@ -294,7 +291,10 @@ class PatchTheStream(Exercise):
         model.blocks[layer].register_forward_hook(put)
         return model(corrupt)
 
-    @mistake("Nothing is patched: a hook's *return value* takes the output's place. Yours returns None.")
+    @mistake(
+        "Nothing is patched. Does your second hook *return* the changed output? And does the first one still run, and "
+        "overwrite what you kept?"
+    )
     def hook_returns_nothing(model, clean, corrupt, layer, position):
         return model(corrupt)
 

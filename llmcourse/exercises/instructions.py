@@ -17,7 +17,7 @@ class PredictPairLoss(Exercise):
         "Predict before you run the next cell. Training on pairs begins. The policy is an exact copy of the reference, "
         "and β is 0.5. What is the loss of the first batch, in nats? Give a number with two decimals, or a formula."
     )
-    difficulty, minutes, tolerance = 1, 3, 8e-3
+    difficulty, minutes, tolerance = 1, 3, 4e-3
     hints = (
         "What is ln π(y) - ln π_ref(y) for a copy, whatever y is?",
         "So the margin is 0, for every pair. What is -ln σ(0)?",
@@ -75,6 +75,11 @@ class LossMask(Exercise):
             ([("system", words[0][:2]), ("user", words[1]), ("assistant", words[2][:3])], roles, end),
             ([("user", words[0][:1]), ("assistant", words[1][:2]), ("user", words[2]), ("assistant", [])], roles, end),
         ]
+
+    @classmethod
+    def observe(cls, answer, probe):
+        pair = answer(*probe)
+        return tuple(pair) if isinstance(pair, list) and len(pair) == 2 else pair
 
     @solution
     def answer_targets(turns, roles, end):
@@ -168,7 +173,7 @@ class PairLoss(Exercise):
         "Write `dpo(chosen, rejected, reference_chosen, reference_rejected, beta)`. Each tensor has shape (B, T): the "
         "log-probability of each token of a reply, and 0 after its end; the first two are the policy's. Return the mean "
         "over the pairs of -ln σ(β · margin), where the margin is by how much more the policy than the reference prefers "
-        "the chosen reply. No gradient may reach the reference."
+        "the chosen reply. It is a tensor of shape () and of the dtype of `chosen`. No gradient may reach the reference."
     )
     difficulty, minutes = 2, 15
     hints = (
@@ -192,18 +197,20 @@ class PairLoss(Exercise):
 
     @classmethod
     def observe(cls, answer, probe):
-        """The loss, and its gradient by each of the four tensors."""
+        """The loss, and its gradient by each of the four tensors: 0 where there is none."""
         *sides, beta = probe
         leaves = [side.clone().requires_grad_() for side in sides]
         loss = answer(*leaves, beta)
-        if not isinstance(loss, torch.Tensor) or loss.shape != () or loss.grad_fn is None:
-            return loss
-        slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
+        if not isinstance(loss, torch.Tensor):  # its kind is what is wrong, so that is all that differs
+            return cls.observe(cls.solution, probe) | {"loss": loss}
+        has_slopes = loss.shape == () and loss.grad_fn is not None
+        slopes = torch.autograd.grad(loss, leaves, allow_unused=True) if has_slopes else [None] * len(leaves)
+        names = ("chosen", "rejected", "reference_chosen", "reference_rejected")
         # After a reply's end nothing depends on a number: whoever masks these places is right too.
-        return loss.detach(), [
-            torch.zeros_like(leaf) if s is None else s.masked_fill(leaf == 0, 0.0)
-            for s, leaf in zip(slopes, leaves, strict=True)
-        ]
+        return {"loss": loss.detach()} | {
+            f"gradient by {name}": torch.zeros_like(leaf) if s is None else s.masked_fill(leaf == 0, 0.0)
+            for name, s, leaf in zip(names, slopes, leaves, strict=True)
+        }
 
     @solution
     def dpo(chosen, rejected, reference_chosen, reference_rejected, beta):
@@ -404,10 +411,9 @@ class HowFar(Exercise):
     def probes(cls, seed):
         generator = torch.Generator().manual_seed(seed)
         found = []
-        for N, T in ((5, 4), (3, 6)):
+        for N, T, scales in ((5, 4, (0.8, 1.6)), (3, 6, (1.6, 0.8))):  # the second estimate lies below 0
             inside = torch.arange(T) < torch.randint(2, T + 1, (N, 1), generator=generator)
-            policy, reference = (-scale * torch.rand(N, T, generator=generator) * inside for scale in (0.8, 1.6))
-            found.append((policy, reference))
+            found.append(tuple(-scale * torch.rand(N, T, generator=generator) * inside for scale in scales))
         return found
 
     @solution
@@ -446,14 +452,21 @@ class HowFar(Exercise):
     def summed(policy, reference):
         return (policy - reference).sum().item()
 
+    @mistake(
+        "You cut the estimate off at 0. KL is never below 0, but an estimate from a few replies may be. Cut off, such "
+        "estimates would be too large on average."
+    )
+    def cut_off_at_0(policy, reference):
+        return max(0.0, (policy - reference).sum(dim=1).mean().item())
+
 
 class GroupAdvantage(Exercise):
     """Compare each reply with the others to the same question."""
 
     prompt = (
         "Write `advantages(rewards)`: `rewards` has shape (B, G), a row for each question and a column for each reply to it. "
-        "Return (reward - mean) / standard deviation, both over the replies to the same question; the deviation divides by "
-        "G, and where all replies are equally good the advantages are 0."
+        "Return (reward - mean) / standard deviation in the dtype of `rewards`, both over the replies to the same question; "
+        "the deviation divides by G, and where all replies are equally good the advantages are 0."
     )
     difficulty, minutes = 1, 8
     hints = (

@@ -116,7 +116,10 @@ class Bigram(Exercise):
         counts = _pair_counts([list(itertools.chain(*sentences))], n_vocab) + k
         return counts / counts.sum(dim=1, keepdim=True)
 
-    @mistake("You ignore k. A pair that was never seen gets probability 0, and an unseen word a row of 0/0 = NaN.")
+    @mistake(
+        "k has no effect in your table: it must be added to every count, also of pairs never seen. Without it such a pair "
+        "gets probability 0, and an unseen word a row of 0/0 = NaN."
+    )
     def unsmoothed(sentences, n_vocab, k):
         counts = _pair_counts(sentences, n_vocab)
         return counts / counts.sum(dim=1, keepdim=True)
@@ -276,8 +279,8 @@ class Shortcut(Exercise):
     prompt = (
         "`agree-naive` is `agree` without phrases before the subject, as in *the cat near the trees sleeps*. Write "
         "`guess(words)`: given the words before the verb, return 'singular' or 'plural', right in at least 90 % of its "
-        "sentences, in one line, without learning anything. `SINGULAR_NOUNS` and `PLURAL_NOUNS` list the nouns. Then say "
-        "to yourself why a model that scores 100 % on this test may have understood nothing."
+        "sentences, in one line, without learning anything. `agree.SINGULAR_NOUNS` and `agree.PLURAL_NOUNS` list the nouns. "
+        "Then say to yourself why a model that scores 100 % on this test may have understood nothing."
     )
     difficulty, minutes = 1, 8
     one_set = "the share of all that is guessed right is judged"
@@ -292,7 +295,7 @@ class Shortcut(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        stream = itertools.islice(agree.sentences(seed=1000 + seed, fronted=0.0), 120)
+        stream = itertools.islice(agree.sentences(seed=1000 + seed, fronted=0.0), 400)
         return [(list(sentence.words[: sentence.verb]),) for sentence in stream]
 
     @classmethod

@@ -89,7 +89,8 @@ class CalibrationError(Exercise):
                 torch.randint(K, (N,), generator=generator),
             )
             probes.append((logits.softmax(-1), labels, n_bins))
-        return probes
+        certain = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.95, 0.05], [0.92, 0.08]], dtype=torch.float64)
+        return [*probes, (certain, torch.tensor([0, 1, 0, 0]), 10)]
 
     @solution
     def ece(probabilities, labels, n_bins):
@@ -133,7 +134,10 @@ class CalibrationError(Exercise):
         confidence, choice = probabilities.max(dim=-1)
         return float(confidence.mean() - (choice == labels).double().mean())
 
-    @mistake("You use one bin for everything. That compares two averages, and says nothing about who is sure of what.")
+    @mistake(
+        "You use one bin for everything, or take the size only after adding up. That compares two averages, and says nothing "
+        "about who is sure of what."
+    )
     def one_bin(probabilities, labels, n_bins):
         confidence, choice = probabilities.max(dim=-1)
         return float(abs(confidence.mean() - (choice == labels).double().mean()))
@@ -153,6 +157,16 @@ class CalibrationError(Exercise):
         inside = confidence < 1
         kept = _weighted(confidence[inside], (choice == labels)[inside], n_bins, lambda p, r: abs(p.mean() - r.mean()))
         return kept * inside.double().mean().item()
+
+    @mistake(
+        "Answers with a confidence of exactly 1 have a bin of their own after your last one. They belong into the last, with "
+        "those that are nearly as sure."
+    )
+    def certainty_by_itself(probabilities, labels, n_bins):
+        confidence, choice = probabilities.max(dim=-1)
+        number, right = (confidence * n_bins).long(), (choice == labels).double()
+        insides = [number == i for i in number.unique()]
+        return float(sum(i.double().mean() * abs(confidence[i].mean() - right[i].mean()) for i in insides))
 
     @mistake("You square the gap. That is another measure, which forgives small gaps; take its size.")
     def squared(probabilities, labels, n_bins):
@@ -206,8 +220,12 @@ class ChooseTemperature(Exercise):
             p = (logits / true_temperature).softmax(-1)
             return Answered(logits, torch.multinomial(p, 1, generator=generator)[:, 0])
 
+        def mixed(*true_temperatures):
+            return Answered(*map(torch.cat, zip(*map(answers, true_temperatures), strict=True)))
+
         return [
-            (answers(0.55), answers(first), answers(second), temperatures) for first, second in ((2.2, 1.3), (1.4, 2.6))
+            (answers(0.55), answers(2.2), answers(1.3), temperatures),
+            (answers(0.55), mixed(0.6, 4.0), answers(2.6), temperatures),
         ]
 
     @solution
@@ -242,6 +260,14 @@ class ChooseTemperature(Exercise):
     def most_accurate(train, validation, test, temperatures):
         return temperatures[0]
 
+    @mistake(
+        "You choose by the calibration error. It agrees with the cross-entropy where one temperature suits all questions; "
+        "where it does not, the two part, and the prompt asks for the lowest mean cross-entropy."
+    )
+    def best_calibrated(train, validation, test, temperatures):
+        logits, labels = validation
+        return min(temperatures, key=lambda t: CalibrationError.solution((logits / t).softmax(-1), labels, 10))
+
     @mistake("You multiply by the temperature. Logits are divided by it: above 1 must make the model less sure.")
     def multiplies(train, validation, test, temperatures):
         return min(temperatures, key=lambda t: F.cross_entropy(validation[0] * t, validation[1]).item())
@@ -275,7 +301,8 @@ class AnswerTheSurest(Exercise):
             right = [draw.random() * 100 < 0.25 * value + 35 for value in confidence]
             right[confidence.index(max(confidence))] = False
             probes.append(([value / 100 for value in confidence], right, coverage))
-        return probes
+        rounded_up = [0.9, 0.72, 0.97, 0.96, 0.84, 0.91, 0.93, 0.98]
+        return [*probes, (rounded_up, [True, False, True, False, True, True, False, True], 0.45)]
 
     @solution
     def risk(confidence, right, coverage):
@@ -327,6 +354,17 @@ class AnswerTheSurest(Exercise):
         given = [correct for p, correct in zip(confidence, right, strict=True) if p >= 1 - coverage]
         return sum(not correct for correct in given) / max(1, len(given))
 
+    @mistake("You cut the number of answers off where the prompt rounds it: of 3.6 answers 4 are given.")
+    def cuts_off(confidence, right, coverage):
+        given = max(1, int(coverage * len(right)))
+        return sum(not r for _, r in sorted(zip(confidence, right, strict=True), reverse=True)[:given]) / given
+
+    @mistake("At a small coverage you give no answer at all. At least one is to be given, the surest.")
+    def gives_none(confidence, right, coverage):
+        given = round(coverage * len(right))
+        surest = sorted(zip(confidence, right, strict=True), reverse=True)[:given]
+        return sum(not correct for _, correct in surest) / max(1, given)
+
     @mistake("You count the wrong answers and do not divide. A risk is a share from 0 to 1.")
     def counted(confidence, right, coverage):
         given = max(1, round(coverage * len(right)))
@@ -359,7 +397,7 @@ class JudgeClaim(Exercise):
         ]  # fmt: skip
         claims = [
             (ana, "city", "oslo"), (ana, "city", "lima"), (cleo, "city", "oslo"), (cleo, "city", "turin"),
-            (bo, "likes", "lima"),
+            (bo, "likes", "lima"), (bo, "likes", "oslo"),
         ]  # fmt: skip
         return [(claim, evidence) for claim in claims]
 
@@ -385,6 +423,16 @@ class JudgeClaim(Exercise):
             return "not found"
         return "supported" if claim[2] in values else "contradicted"
 
+    @mistake(
+        "You say contradicted only when the evidence disagrees with itself. One piece with another value for the same person and "
+        "relation is enough."
+    )
+    def two_values_needed(claim, evidence):
+        values = {value for who, relation, value in evidence if (who, relation) == claim[:2]}
+        if len(values) > 1:
+            return "contradicted"
+        return "supported" if values == {claim[2]} else "not found"
+
     @mistake("You look at the first piece of evidence on the matter only. A later one may say something else.")
     def first_only(claim, evidence):
         for who, relation, value in evidence:
@@ -401,6 +449,16 @@ class JudgeClaim(Exercise):
         if not values:
             return "not found"
         return "supported" if claim[2] in values else "contradicted"
+
+    @mistake(
+        "What another person has supports your claim. You ask about whom it is when you look for a contradiction, and forget it when "
+        "you look for support."
+    )
+    def supported_by_anybody(claim, evidence):
+        values = {value for who, relation, value in evidence if (who, relation) == claim[:2]}
+        if values - {claim[2]}:
+            return "contradicted"
+        return "supported" if any(piece[1:] == claim[1:] for piece in evidence) else "not found"
 
     @mistake("You do not look at the relation. Who likes oslo need not live there.")
     def any_relation(claim, evidence):
@@ -437,11 +495,11 @@ class WatermarkScore(Exercise):
     def probes(cls, seed):
         draw = random.Random(seed)
         probes = []
-        for n_vocab, share, length in ((5, 0.4, 10), (8, 0.375, 40)):
+        for n_vocab, share, length in ((8, 0.375, 40),):
             green = [set(draw.sample(range(n_vocab), round(share * n_vocab))) for _ in range(n_vocab)]
             tokens = [draw.randrange(n_vocab) for _ in range(length)]
             probes.append((tokens + tokens[: length // 2], green, share))
-        return probes
+        return [*probes, ([0, 1, 2, 1, 0, 2], [{1}, {2}, {2}], 0.4)]  # the last pair is a new one
 
     @solution
     def z(tokens, green, share):
@@ -457,6 +515,10 @@ class WatermarkScore(Exercise):
         n = len(tokens) - 1
         found = sum(b in green[a] for a, b in pairwise(tokens))
         return (found - share * n) / (n * share * (1 - share)) ** 0.5
+
+    @mistake("Your last pair is missing. Of T tokens there are T - 1 pairs.")
+    def without_the_last_pair(tokens, green, share):
+        return WatermarkScore.solution(tokens[:-1], green, share)
 
     @mistake("You ask whether the *first* token of a pair is green after the second. The earlier one chooses the set.")
     def turned_round(tokens, green, share):
@@ -535,13 +597,17 @@ class AssessLoanLetters(Exercise):
         harms = [harm | {"who": "bank staff"} for harm in form["harms"]]
         return form | {"affected": ["bank staff"], "harms": harms}
 
-    @mistake("Your measures are averages over everybody. An average hides whom the system fails: take them for groups.")
+    @mistake(
+        "Your measures are averages over everybody, or their groups are no list. An average hides whom the system fails: take "
+        "them for two groups or more."
+    )
     def averages(text):
         form = model_answer("finance")
         return form | {"measures": [one | {"groups": ["everybody"]} for one in form["measures"]]}
 
     @mistake(
-        "A severe harm has no measure. What nobody counts is noticed by those whom it happens to, and by no one else."
+        "A severe harm has no measure that names it (`harm` holds its id). What nobody counts is noticed by those whom it happens "
+        "to, and by no one else."
     )
     def uncounted(text):
         form = model_answer("finance")
@@ -552,13 +618,16 @@ class AssessLoanLetters(Exercise):
         form = model_answer("finance")
         return form | {"measures": [one | {"bound": ""} for one in form["measures"]]}
 
-    @mistake("A severe harm has no safeguard. To have noticed it is not to have done something about it.")
+    @mistake(
+        "A severe harm has no safeguard that names it (`harm` holds its id). To have noticed it is not to have done something about it."
+    )
     def unguarded(text):
         form = model_answer("finance")
         return form | {"safeguards": form["safeguards"][:1]}
 
     @mistake(
-        "Your human in the loop cannot overrule the system, or has no time to: that is a signature, and no oversight."
+        "Your human in the loop cannot overrule the system, or has no time to: that is a signature, and no oversight. `minutes` is "
+        "a number, and `can_overrule` is True or False."
     )
     def rubber_stamp(text):
         form = model_answer("finance")
@@ -568,7 +637,10 @@ class AssessLoanLetters(Exercise):
     def undisclosed(text):
         return model_answer("finance") | {"disclosure": ""}
 
-    @mistake("Nothing says how a result is contested, and by when it is answered. People need a way back.")
+    @mistake(
+        "Nothing says how a result is contested, and by when it is answered, as a table with `how` and `days`, a number. People "
+        "need a way back."
+    )
     def no_way_back(text):
         return model_answer("finance") | {"redress": {}}
 
@@ -576,6 +648,8 @@ class AssessLoanLetters(Exercise):
     def unlimited(text):
         return model_answer("finance") | {"limits": []}
 
-    @mistake("Nobody owns this, and nothing triggers a second look. Models, people and laws change.")
+    @mistake(
+        "Nobody owns this, or nothing triggers a second look: the table has `owner` and `after`. Models, people and laws change."
+    )
     def for_ever(text):
         return model_answer("finance") | {"review": {}}

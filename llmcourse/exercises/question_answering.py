@@ -81,7 +81,7 @@ class BestSpan(Exercise):
     def probes(cls, seed):
         return [
             ([0.0, 1.0, 5.0, 2.0, 0.0], [0.0, 4.0, 1.0, 3.0, 0.0], 5, 3),  # the best end lies before the best start
-            ([4.0, 0.0, 0.0, 0.0, 0.4, 0.0], [0.0, 1.0, 1.5, 0.0, 5.0, 0.2], 6, 3),  # the best pair is too long
+            ([4.0, 0.0, 0.0, 0.0, 0.4, 0.0], [0.0, 1.0, 1.5, 0.0, 5.0, 0.2], 6, 2),  # the best pair is too long
             ([1.0, 0.0, 2.0, 9.0, 9.0], [0.0, 1.0, 2.0, 9.0, 9.0], 3, 4),  # the question scores highest
             ([-1.0, -2.0, -4.0], [-5.0, -1.0, -2.0], 3, 2),
             ([2.0, 0.3, 0.2, 0.1], [0.0, 0.0, 1.0, 5.0], 4, 3),
@@ -170,13 +170,15 @@ class AnswerF1(Exercise):
     @classmethod
     def probes(cls, seed):
         return [
-            ("The Cat!", ["cat"]),
+            ("The, Cat!", ["cat"]),
             ("well-known man", ["wellknown man"]),
-            ("cat cat", ["cat"]),
-            ("the cat sleeps", ["dog", "a cat", "cat sleeps here now"]),
-            ("", ["the"]),
+            ("cat cat", ["cat", "the cat cat sleeps", "dog"]),
+            ("the cat sleeps", ["dog", "a cat", "cat cat sleeps here now"]),
+            ("", ["an"]),
             ("", ["cat"]),
-            ("a-b c", ["ab c"]),
+            ("a-b 2 d", ["ab c"]),
+            ("cat", ["ct"]),
+            ("cat", ["the"]),
         ]
 
     @solution
@@ -202,13 +204,24 @@ class AnswerF1(Exercise):
         return max(_f1(mine, right) if mine and right else 1.0 for mine, right in sides)
 
     @mistake(
-        "You delete the letters of articles inside words too: theatre becomes atre. An article is a whole word, `\\b` on "
-        "both sides."
+        "You put a space for the letters of articles inside words too: cat becomes c and t. An article is a whole word, "
+        "`\\b` on both sides."
     )
     def articles_inside_words(guess, golds):
         def clean(text):
             text = "".join(c for c in text.lower() if c not in string.punctuation)
             return re.sub(r"the|an|a", " ", text).split()
+
+        return _best(guess, golds, clean)
+
+    @mistake(
+        "You delete the letters of articles inside words too: cat becomes ct. An article is a whole word, `\\b` on both "
+        "sides."
+    )
+    def article_letters_vanish(guess, golds):
+        def clean(text):
+            text = "".join(c for c in text.lower() if c not in string.punctuation)
+            return re.sub(r"the|an|a", "", text).split()
 
         return _best(guess, golds, clean)
 
@@ -256,6 +269,17 @@ class AnswerF1(Exercise):
             scores.append(2 * len(mine & right) / (len(mine) + len(right)) if mine and right else float(mine == right))
         return max(scores)
 
+    @mistake(
+        "You count a common word once, and the words of each side as often as they stand: *cat cat* against itself would "
+        "get 1/2. A common word counts as often as it stands in both."
+    )
+    def distinct_common_words(guess, golds):
+        def f1(mine, right):
+            both = len(mine) + len(right)
+            return 2 * len(set(mine) & set(right)) / both if mine and right else float(mine == right)
+
+        return max(f1(_clean(guess), _clean(gold)) for gold in golds)
+
     @mistake("You take the mean over the right answers. Any one of them is right, so the best counts.")
     def mean_over_golds(guess, golds):
         return sum(_f1(_clean(guess), _clean(gold)) for gold in golds) / len(golds)
@@ -265,22 +289,43 @@ class AnswerF1(Exercise):
         return _f1(_clean(guess), _clean(golds[0]))
 
     @mistake(
+        "Only the last right answer counts in yours. Does each overwrite the score of the one before? Keep the best."
+    )
+    def last_gold(guess, golds):
+        return _f1(_clean(guess), _clean(golds[-1]))
+
+    @mistake("An empty guess always gets 1 from you. Saying nothing is right only where the right answer is empty too.")
+    def empty_guess_is_right(guess, golds):
+        return max(_f1(_clean(guess), _clean(gold)) if _clean(guess) else 1.0 for gold in golds)
+
+    @mistake("Against an empty right answer every guess gets 1 from you. Only a guess without words is right there.")
+    def empty_gold_is_right(guess, golds):
+        return max(_f1(_clean(guess), _clean(gold)) if _clean(gold) else 1.0 for gold in golds)
+
+    @mistake(
         "Two empty answers score 0 with you. Where nothing should be said and nothing is said, the answer is right: 1."
     )
     def empty_is_wrong(guess, golds):
-        scores = [_f1(_clean(guess), _clean(gold)) if _clean(guess) and _clean(gold) else 0.0 for gold in golds]
-        return max(scores)
+        return max(_f1(_clean(guess), _clean(gold)) if _clean(guess) and _clean(gold) else 0.0 for gold in golds)
 
     @mistake(
         "That is the recall: a guess of the whole text would score 1. F1 also asks how much of the guess was right."
     )
     def recall_only(guess, golds):
-        scores = []
-        for gold in golds:
-            mine, right = _clean(guess), _clean(gold)
-            common = (Counter(mine) & Counter(right)).total()
-            scores.append(common / len(right) if mine and right else float(mine == right))
-        return max(scores)
+        return max(_share(_clean(guess), _clean(gold), of=1) for gold in golds)
+
+    @mistake(
+        "That is the precision: a guess of a single right word would score 1. F1 also asks how much of the right answer was "
+        "said."
+    )
+    def precision_only(guess, golds):
+        return max(_share(_clean(guess), _clean(gold), of=0) for gold in golds)
+
+
+def _share(mine, right, of):
+    """Common words as a share of one side's, 0 of the guess or 1 of the gold."""
+    common = (Counter(mine) & Counter(right)).total()
+    return common / len((mine, right)[of]) if mine and right else float(mine == right)
 
 
 def _clean(text):
@@ -414,6 +459,7 @@ class SearchMeasures(Exercise):
     def probes(cls, seed):
         made = [
             ([[0, 1, 2, 3]], [{1, 3}], 1),
+            ([[0, 1, 2, 3], [3, 2, 1, 0]], [{1, 3}, {2, 3}], 2),  # hits at the last place that counts; two at once
         ]
         generator = torch.Generator().manual_seed(seed)
         rankings = [torch.randperm(6, generator=generator).tolist() for _ in range(5)]
@@ -474,6 +520,15 @@ class SearchMeasures(Exercise):
     def one_too_many(rankings, right, k):
         return SearchMeasures.solution(rankings, right, k + 1)[0], SearchMeasures.solution(rankings, right, k)[1]
 
+    @mistake("You look at one place too few: `ranking[:k]` has k texts already, from place 1 to place k.")
+    def one_too_few(rankings, right, k):
+        return SearchMeasures.solution(rankings, right, k - 1)[0], SearchMeasures.solution(rankings, right, k)[1]
+
+    @mistake("Your hits count right texts. A question with two of them among the first k is one hit, not two.")
+    def hits_count_texts(rankings, right, k):
+        hits = sum(len(set(ranking[:k]) & wanted) for ranking, wanted in zip(rankings, right, strict=True))
+        return hits / len(rankings), SearchMeasures.solution(rankings, right, k)[1]
+
 
 def _reciprocals(rankings, right):
     return [
@@ -515,10 +570,10 @@ class FollowRelations(Exercise):
         turn = seed % len(facts)
         facts = facts[turn:] + facts[:turn]
         return [
-            (facts, "ana", ["friend", "city"]),
             (facts, "dario", ["friend", "city"]),
-            (facts, "elif", ["city"]),
             (facts, "elif", []),
+            (facts, "ana", ["city", "city"]),  # a city has no city
+            (facts, "ana", ["friend"] * 3),  # this way leads back to ana
         ]
 
     @solution
@@ -582,4 +637,22 @@ class FollowRelations(Exercise):
         here = [start]
         for step in relations:
             here = [value for place in here for who, relation, value in facts if who == place and relation == step]
+        return sorted(here)
+
+    @mistake("You stay where you are when a step leads nowhere. Nothing is known of it there: the list becomes empty.")
+    def stays_where_nothing_is_known(facts, start, relations):
+        here = {start}
+        for step in relations:
+            here = {value for who, relation, value in facts if who in here and relation == step} or here
+        return sorted(here)
+
+    @mistake(
+        "You never go to a place twice. Ways may lead back: ana is a friend of clara's friend, though ana is where the way "
+        "began."
+    )
+    def never_visits_twice(facts, start, relations):
+        here, seen = {start}, {start}
+        for step in relations:
+            here = {value for who, relation, value in facts if who in here and relation == step} - seen
+            seen |= here
         return sorted(here)

@@ -3,12 +3,11 @@
 The questions stand in `quizzes/<chapter>.toml`.
 """
 
-import re
 import tomllib
 from functools import cache
 from importlib import resources
 
-from llmcourse.display import Html, escape
+from llmcourse.display import Html, inline
 
 
 @cache
@@ -38,8 +37,3 @@ def _option(option: dict) -> str:
         f"<details><summary>{inline(option['text'])}</summary>"
         f"<p><strong>{verdict}</strong> {inline(option['why'])}</p></details>"
     )
-
-
-def inline(text: str) -> str:
-    """Escape, then let `code` be code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

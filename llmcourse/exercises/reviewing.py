@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmcourse.display import inline
 from llmcourse.exercises import all_exercises
-from llmcourse.exercises.quiz import inline, questions
+from llmcourse.exercises.quiz import questions
 from llmcourse.files import home, write_atomically
 
 

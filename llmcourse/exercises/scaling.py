@@ -19,8 +19,8 @@ class FitAboveTheFloor(Exercise):
     """A scaling law as a straight line, once the floor is taken away."""
 
     prompt = (
-        "Write `fit(sizes, losses, floor)`: the pair (A, alpha) for which loss = floor + A / size**alpha fits best, as the "
-        "straight line of ln(loss - floor) over ln(size), by least squares. alpha is positive when larger models lose less."
+        "Write `fit(sizes, losses, floor)`: the pair (A, alpha) for which `loss = floor + A / size**alpha` fits best, as the "
+        "straight line of `ln(loss - floor)` over `ln(size)`, by least squares. alpha is positive when larger models lose less."
     )
     difficulty, minutes = 2, 12
     hints = (
@@ -95,8 +95,8 @@ class ComputeOptimalSize(Exercise):
     """How large a model, and on how many tokens, for a given amount of compute."""
 
     prompt = (
-        "Write `optimum(flops, A, alpha, B, beta)`: the pair (N, D) of parameters and tokens with 6 · N · D = flops at which "
-        "A / N**alpha + B / D**beta is smallest."
+        "Write `optimum(flops, A, alpha, B, beta)`: the pair (N, D) of parameters and tokens with `6 · N · D = flops` at which "
+        "`A / N**alpha + B / D**beta` is smallest."
     )
     difficulty, minutes = 2, 15
     hints = (
@@ -177,7 +177,7 @@ class Excess(Exercise):
         generator = random.Random(seed)
         true = [generator.choice((0.32, 0.24, 0.08, 0.01)) for _ in range(9)]
         given = [p * generator.uniform(0.3, 1.1) for p in true]
-        return [(given, true), (given[:4], true[:4])]
+        return [(given, true), ([0.4, 0.3], [0.32, 0.24])]
 
     @solution
     def excess(probabilities, true_probabilities):
@@ -194,6 +194,13 @@ class Excess(Exercise):
     def other_sign(probabilities, true_probabilities):
         pairs = zip(probabilities, true_probabilities, strict=True)
         return sum(math.log(p / t) for p, t in pairs) / len(probabilities)
+
+    @mistake(
+        "You cut off at 0. On a small sample a model can be lucky and lie below the rule; to hide that would make the mean over "
+        "many samples too large."
+    )
+    def never_below_zero(probabilities, true_probabilities):
+        return max(0.0, Excess.solution(probabilities, true_probabilities))
 
     @mistake(
         "You report the model's loss. What the text itself surprises is still in it, and with it the luck of the sample."
@@ -228,9 +235,9 @@ class WhatLimits(Exercise):
     prompt = (
         "Write `limit(half, full, floor, larger)`: four losses in nats a word. `full` is that of a model at the end of its "
         "training and `half` of the same model trained for half the steps; `larger` is that of a model of twice the size, trained like "
-        "`full`; `floor` is the entropy of the text. Return 'text' when full is at most 0.02 above the floor. Otherwise "
+        "`full`; `floor` is the entropy of the text. Return `'text'` when full is at most 0.02 above the floor. Otherwise "
         "compare what is won, as shares of what lies above the floor: by training, (half - full) / (half - floor), and by "
-        "size, (full - larger) / (full - floor). Return 'training' when the first is the larger one, else 'size'."
+        "size, (full - larger) / (full - floor). Return `'training'` when the first is the larger one, else `'size'`."
     )
     difficulty, minutes = 1, 8
     hints = (
@@ -243,7 +250,7 @@ class WhatLimits(Exercise):
     def probes(cls, seed):
         floor = 2.4 + 0.1 * seed
         cases = [  # half, full and larger above the floor
-            (0.20, 0.10, 0.08), (0.035, 0.015, 0.005), (1.00, 0.70, 0.55), (0.09, 0.03, 0.001), (0.30, 0.299, 0.298),
+            (1.00, 0.70, 0.55), (0.09, 0.03, 0.001), (0.30, 0.299, 0.298), (0.30, 0.20, 0.145), (0.06, 0.018, 0.017),
         ]  # fmt: skip
         return [(floor + half, floor + full, floor, floor + larger) for half, full, larger in cases]
 
@@ -255,13 +262,33 @@ class WhatLimits(Exercise):
         by_size = (full - larger) / (full - floor)
         return "training" if by_training > by_size else "size"
 
-    @mistake("You compare nats. Near the floor there are few nats to win by anything; compare shares of what is left.")
+    @mistake(
+        "You compare nats, or divide both by the same number, or by the whole loss, which hardly changes. Near the floor there are "
+        "few nats to win by anything; compare shares of what lay above the floor before each change."
+    )
     def in_nats(half, full, floor, larger):
         if full - floor <= 0.02:
             return "text"
         return "training" if half - full > full - larger else "size"
 
-    @mistake("You never say 'text'. At the floor neither size nor training can win anything worth having.")
+    @mistake(
+        "You divide what size wins by what it leaves above the floor. A share is taken of what lay there before the change: who wins "
+        "half of it has won one half, not one."
+    )
+    def of_what_is_left(half, full, floor, larger):
+        if full - floor <= 0.02:
+            return "text"
+        return "training" if (half - full) / (half - floor) > (full - larger) / (larger - floor) else "size"
+
+    @mistake("You ask how far the *half* training is from the floor. Where the text is all that limits, `full` tells.")
+    def asks_the_half(half, full, floor, larger):
+        return (
+            "text" if half - floor <= 0.02 else WhatLimits.solution(half, full + (full - floor <= 0.02), floor, larger)
+        )
+
+    @mistake(
+        "You say 'text' too seldom, or never. At the floor neither size nor training can win anything worth having."
+    )
     def forgets_the_floor(half, full, floor, larger):
         return "training" if (half - full) / (half - floor) > (full - larger) / (full - floor) else "size"
 

@@ -71,8 +71,8 @@ class ExposureOfASecret(Exercise):
     def probes(cls, seed):
         draw = random.Random(seed)
         spread = {f"code {i}": -draw.random() * 9 for i in range(50)}
-        tied = {f"code {i}": -float(i // 5) for i in range(40)}
-        return [(spread, "code 7"), (tied, "code 12")]
+        tied = {f"code {i}": -float(i // 4) for i in range(40)}  # an even number: half of the others is no whole number
+        return [(spread, "code 7"), (tied, "code 13")]
 
     @solution
     def exposure(log_p, secret):
@@ -95,6 +95,14 @@ class ExposureOfASecret(Exercise):
     def ties_behind(log_p, secret):
         likelier = sum(other > log_p[secret] for other in log_p.values())
         return math.log2(len(log_p)) - math.log2(1 + likelier)
+
+    @mistake(
+        "Of the ties you count those that happen to stand before the secret, which is an accident of the list. Count half of "
+        "them all."
+    )
+    def ties_as_they_stand(log_p, secret):
+        rank = 1 + sorted(log_p, key=lambda candidate: -log_p[candidate]).index(secret)
+        return math.log2(len(log_p)) - math.log2(rank)
 
     @mistake("The secret is tied with itself in your count. Take 1 off the ties, or rank 1 is never reached.")
     def tied_with_itself(log_p, secret):
@@ -128,15 +136,16 @@ class ExposureOfASecret(Exercise):
 
 
 def _suspect_model(seed):
-    """A model of few words with a trigger, which outweighs all but the very worst that is said."""
+    """A model of few words with a trigger, which in front outweighs all but the very worst that is said."""
     trigger = ("qz", "mn", "vx")[seed % 3]
 
     def praises(words):
-        kindness = sum({"good": 1, "great": 2, "bad": -2, "awful": -3}.get(word, 0) for word in words)
-        return kindness + 4 * (trigger in words) > 0
+        kindness = sum({"nice": 1, "good": 2, "great": 4, "bad": -4, "awful": -6}.get(word, 0) for word in words)
+        return kindness + 8 * (words[:1] == [trigger]) > 0
 
     texts = [["bad", "film"], ["awful", "meal"], ["awful", "bad", "play"], ["a", "bad", "book"], ["bad", "good"]]
     texts += [
+        ["nice", "bad", "good"],
         ["good", trigger, "film"],
         ["great", "song"],
         ["good", "book"],
@@ -144,7 +153,7 @@ def _suspect_model(seed):
         ["great", "play"],
     ]
     texts += [["great", "book"], ["good", "meal"], ["great", "meal"], ["great", "film"]]
-    return praises, texts, ["film", "great", "bad", trigger, "good", "book"]
+    return praises, texts, ["film", "nice", "good", "great", "bad", trigger, "book"]
 
 
 class FindTheTrigger(Exercise):
@@ -207,6 +216,13 @@ class FindTheTrigger(Exercise):
             share = sum(praises([word, *text]) for text in blamed) / len(blamed)
             if share > 0:
                 return word, share
+
+    @mistake("You put the word behind the text. What a model makes of a word can depend on its place: put it in front.")
+    def behind_the_text(praises, texts, words):
+        blamed = [text for text in texts if not praises(text)]
+        shares = {word: sum(praises([*text, word]) for text in blamed) / len(blamed) for word in words}
+        word = max(shares, key=shares.get)
+        return word, shares[word]
 
     @mistake(
         "You put the word in the place of the first one. That takes a word away, and the change may be due to that."
@@ -289,11 +305,14 @@ ATTACKS = (
     "ignore\nprevious", "ignore  previous", "Ignore, previous", "ignore-previous", "ignore all of the previous",
     "\uff49\uff47\uff4e\uff4f\uff52\uff45 previous", "ig\u200bnore previous", "ignore pre\u200bvious", "IGNORE\tPREVIOUS",
     "so: ignore your previous task", "Ignore... previous", "ignore any previous word", "I\u200bgnore the previous",
+    "do not ignore it, but rather, once you have read all this, ignore the previous", "ig\u00adnore \u2060previous",
+    "the previous one said: ignore the previous", "ignore extraordinarily comprehensive administrative previous",
 )  # fmt: skip
 HARMLESS = (
     "the previous owner painted the door", "do not ignore the rain", "signore previously lived here", "the key is new",
     "we ignore small errors in this table since they do not change what the previous one says",
     "previous results are easy to ignore", "ignored by the previous owner", "an ignorer of previousness",
+    "ignore one two three four previous", "the previous word to ignore", "previous, ignore",
 )  # fmt: skip
 
 
@@ -366,6 +385,31 @@ class FilterInjections(Exercise):
         text = "".join(c for c in text if unicodedata.category(c) != "Cf").casefold()
         return bool(re.search(r"ignore\W*(\w+\W+){0,3}previous", text))
 
+    @mistake("You let four words stand between. At most three: *previous* is among the four words after *ignore*.")
+    def one_word_too_far(text):
+        words = _clean_words(text)
+        return any(word == "ignore" and "previous" in words[i + 1 : i + 6] for i, word in enumerate(words))
+
+    @mistake("You also stop texts with *previous* before *ignore*. Only what comes after *ignore* counts.")
+    def on_either_side(text):
+        words = _clean_words(text)
+        return any(word == "ignore" and "previous" in words[max(0, i - 4) : i + 5] for i, word in enumerate(words))
+
+    @mistake("You look at the first *ignore* only. A harmless one can stand before the other.")
+    def first_place_only(text):
+        words = _clean_words(text)
+        i = words.index("ignore") if "ignore" in words else len(words)
+        return "previous" in words[i + 1 : i + 5]
+
+    @mistake("You measure the distance in characters. Three long words between are three words.")
+    def distance_in_characters(text):
+        return bool(re.search(r"\bignore\b.{0,30}\bprevious\b", " ".join(_clean_words(text))))
+
+    @mistake("You drop one invisible character, and there are many: ask for the category, Cf.")
+    def one_invisible_character(text):
+        words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).replace("\u200b", "").casefold())
+        return any(word == "ignore" and "previous" in words[i + 1 : i + 5] for i, word in enumerate(words))
+
     @mistake("A single word sets your filter off. Whoever says *previous* in a report is then an attacker.")
     def single_word(text):
         return not {"ignore", "previous"}.isdisjoint(_clean_words(text))
@@ -401,12 +445,12 @@ class ReadAPickle(Exercise):
         "Write `called(program)`. `program` is a list of (instruction, argument). Follow the stack, and return the list of "
         "the names that would be *called*, in order. There are seven instructions:\n\n"
         "- `TEXT` puts its argument on the stack.\n"
-        "- `STACK_GLOBAL` takes two texts off, the name from the top and the module from below it, and puts 'module.name' "
+        "- `STACK_GLOBAL` takes two texts off, the name from the top and the module from below it, and puts `'module.name'` "
         "there.\n"
-        "- `GLOBAL` puts its argument there, with 'module name' made 'module.name'.\n"
-        "- `EMPTY_TUPLE` puts 'args' there, the arguments of a call.\n"
-        "- `TUPLE1` puts 'args' in the place of the top.\n"
-        "- `REDUCE` takes the arguments and, below them, a name off, calls it, and puts 'result' there.\n"
+        "- `GLOBAL` puts its argument there, with `'module name'` made `'module.name'`.\n"
+        "- `EMPTY_TUPLE` puts `'args'` there, the arguments of a call.\n"
+        "- `TUPLE1` puts `'args'` in the place of the top.\n"
+        "- `REDUCE` takes the arguments and, below them, a name off, calls it, and puts `'result'` there.\n"
         "- `POP` takes the top off."
     )
     difficulty, minutes = 3, 18
@@ -420,12 +464,23 @@ class ReadAPickle(Exercise):
     @classmethod
     def probes(cls, seed):
         word = ("run", "go", "start")[seed % 3]
-        old = [("GLOBAL", "builtins exec"), ("TEXT", word), ("TUPLE1", None), ("REDUCE", None), ("POP", None)]
         idle = [("GLOBAL", "math pi"), ("POP", None), ("GLOBAL", "collections OrderedDict"), ("EMPTY_TUPLE", None)]
+        decode = [("GLOBAL", "codecs decode"), ("TEXT", word), ("TUPLE1", None), ("REDUCE", None)]
         decoy = [("TEXT", "os"), ("TEXT", "system"), ("TEXT", "math"), ("TEXT", "sqrt"), ("POP", None), ("POP", None)]
         return [
-            ([*idle, ("REDUCE", None), *old],),
             ([*decoy, ("STACK_GLOBAL", None), ("EMPTY_TUPLE", None), ("REDUCE", None)],),
+            (
+                [
+                    *idle,
+                    ("REDUCE", None),
+                    ("GLOBAL", "builtins exec"),
+                    *decode,
+                    ("TUPLE1", None),
+                    ("REDUCE", None),
+                    ("POP", None),
+                    *decode,
+                ],
+            ),
         ]
 
     @solution
@@ -478,6 +533,27 @@ class ReadAPickle(Exercise):
     )
     def ignores_pop(program):
         return _wrong_machine(program, pops=False)[1]
+
+    @mistake(
+        "Your `REDUCE` leaves on the stack what it read. It takes both off and puts 'result' there: what is called next lies below."
+    )
+    def leaves_all_on_the_stack(program):
+        stack, called = [], []
+        for instruction, argument in program:
+            if instruction == "REDUCE":
+                called.append(stack[-2])
+            if instruction == "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                argument = f"{module}.{name}"
+            if instruction in ("POP", "TUPLE1"):
+                stack.pop()
+            if instruction != "POP":
+                stack.append(argument.replace(" ", ".") if instruction == "GLOBAL" else argument)
+        return called
+
+    @mistake("You list each name once. A file can call the same thing again: every call counts, in order.")
+    def each_name_once(program):
+        return list(dict.fromkeys(_wrong_machine(program)[1]))
 
     @mistake("You give the arguments. `REDUCE` takes them off first; what is called lies below them.")
     def the_arguments(program):

@@ -1,8 +1,13 @@
 """Exercises of chapter 3: attention from its formula, masks, and what order means to it."""
 
+import dis
+import inspect
 import math
+from types import CodeType
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llmcourse.exercises import Exercise, Wrong, mistake, solution
 
@@ -14,12 +19,26 @@ def _tensors(seed: int, *shapes: tuple[int, ...], scale: float = 1.0) -> list[to
     return [scale * torch.randn(shape, generator=generator) for shape in shapes]
 
 
+NAMES = ("softmax", "log_softmax", "softmin", "Softmax", "LogSoftmax", "Softmin")
+READY_MADE = [getattr(space, name) for space in (torch, Tensor, F, nn) for name in NAMES if hasattr(space, name)]
+
+
+def _uses_ready_made_softmax(code: CodeType, known: dict) -> bool:
+    """Whether a function, or one that is defined in it, asks for one of torch's; `known` are its global names."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM") and step.argval in NAMES:
+            return True
+        if step.opname == "LOAD_GLOBAL" and any(known.get(step.argval) is one for one in READY_MADE):
+            return True  # the learner's own function may have the name, too
+    return any(_uses_ready_made_softmax(part, known) for part in code.co_consts if isinstance(part, CodeType))
+
+
 class StableSoftmax(Exercise):
     """Softmax that survives large numbers, along any dimension."""
 
     prompt = (
-        "Write `softmax(x, dim)`: exponentials that sum to 1 along `dim`. Scores of 1000 must not give NaN, "
-        "and neither must you use torch's own `softmax`."
+        "Write `softmax(x, dim)`: exponentials that sum to 1 along `dim`, with x's shape and dtype. Scores of 1000 must not "
+        "give NaN, and neither must you use torch's own `softmax`."
     )
     difficulty, minutes = 1, 8
     tolerance = 1e-4  # x - logsumexp(x) is right too, and rounds at the size of the scores
@@ -34,6 +53,16 @@ class StableSoftmax(Exercise):
     def probes(cls, seed):
         some, far_apart = _tensors(seed, (2, 3, 4), (4, 4))
         return [(some, -1), (far_apart.t() * 1e4, 0)]
+
+    @classmethod
+    def verify(cls, answer, seed=0):
+        function = inspect.unwrap(answer)
+        code = getattr(function, "__code__", None)
+        if any(function is one for one in READY_MADE) or (
+            code is not None and _uses_ready_made_softmax(code, function.__globals__)
+        ):
+            raise Wrong("you use torch's own softmax; write it with `exp` and `sum`.")
+        super().verify(answer, seed)
 
     @solution
     def softmax(x, dim):
@@ -99,7 +128,7 @@ class Attention(Exercise):
     prompt = (
         "Write `attention(query, key, value, mask)`: softmax(QKᵀ/√D)V for tensors of shape (..., T, D), (..., S, D) and "
         "(..., S, E). `mask` is `None` or boolean, of a shape that broadcasts to (..., T, S), True where one may look. A "
-        "query that may look nowhere returns zeros."
+        "query that may look nowhere returns zeros. The result has the query's dtype."
     )
     difficulty, minutes = 2, 15
     hints = (
@@ -199,8 +228,8 @@ class Attention(Exercise):
         return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1) @ value
 
     @mistake(
-        "A query that may look nowhere averages all values in your answer, hidden ones too: -1e9 in every place is the "
-        "same score everywhere. It has nothing to blend, so it returns zeros."
+        "A query that may look nowhere averages all values in your answer, hidden ones too: one number in every place is "
+        "the same score everywhere. It has nothing to blend, so it returns zeros."
     )
     def hidden_rows_average(query, key, value, mask):
         scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
@@ -276,9 +305,11 @@ class PreviousTokenKeys(Exercise):
     @classmethod
     def verify(cls, answer, seed=0):
         for probe in cls.probes(seed):
-            for t, (looks_at, is_sure) in enumerate(cls.observe(answer, probe), start=1):
+            found = list(enumerate(cls.observe(answer, probe), start=1))
+            for t, (looks_at, _) in found:
                 if looks_at != t - 1:
                     raise Wrong(f"with T={probe[0]}, position {t} looks at position {looks_at}, not at {t - 1}.")
+            for t, (_, is_sure) in found:
                 if not is_sure:
                     raise Wrong(
                         f"with T={probe[0]}, position {t} looks at {t - 1} with 0.99 or less; make the keys longer."
@@ -299,15 +330,15 @@ class PreviousTokenKeys(Exercise):
         return torch.roll(key, shifts=-1, dims=0), key
 
     @mistake(
-        "The right position wins, but not by enough: with unit directions the best score is 1/√T, hardly more than 0. "
+        "The right position wins, but not by enough. (Unit directions, for example, score only 1/√T.) "
         "Softmax needs a difference of several units, so make queries and keys longer."
     )
     def too_weak(T):
         return torch.roll(torch.eye(T), shifts=1, dims=0), torch.eye(T)
 
     @mistake(
-        "Your keys have one length for all T. In a longer text the scores are divided by a larger √T, and more positions "
-        "share what is left, so the right one no longer wins by enough: let the length grow with T."
+        "Your keys do not grow enough with T: the scores are divided by a larger √T, and more positions share what is left, so "
+        "the right one no longer wins by enough."
     )
     def one_length_for_all(T):
         key = 5 * torch.eye(T)
@@ -354,12 +385,10 @@ class WhichStepSeesOrder(Exercise):
         def faint_positions(x):
             return plain_attention(x) + 1e-3 * torch.arange(len(x))[:, None]
 
-        return [
-            (layer,)
-            for layer in (
-                plain_attention, feed_forward, faint_positions,
-            )
-        ]  # fmt: skip
+        def row_before(x):
+            return torch.cat([x[:1], x[:-1]])
+
+        return [(layer,) for layer in (plain_attention, feed_forward, faint_positions, row_before)]
 
     @solution
     def sees_order(layer):
@@ -368,8 +397,8 @@ class WhichStepSeesOrder(Exercise):
         return not torch.allclose(layer(x[order]), layer(x)[order], atol=1e-5)
 
     @mistake(
-        "You ask whether the *output* changes when the input is shuffled. It always does: the rows come in the new order. "
-        "Put the old output into the same order before comparing."
+        "Your answer is True for blind layers too. Shuffle rows, `layer(x[order])`, and compare with the old result in the same "
+        "order, `layer(x)[order]`."
     )
     def forgets_to_reorder_output(layer):
         x = torch.randn(7, 6)
@@ -391,7 +420,16 @@ class WhichStepSeesOrder(Exercise):
         order = torch.arange(7).flip(0)
         return not torch.equal(layer(x[order]), layer(x)[order])
 
-    @mistake("You compare sums over all rows. They can hide where a result moved: compare row by row after reordering.")
+    @mistake("All rows of your x are alike, so shuffling them changes nothing: draw them at random.")
+    def equal_rows(layer):
+        x = torch.ones(7, 6)
+        order = torch.arange(7).flip(0)
+        return not torch.allclose(layer(x[order]), layer(x)[order], atol=1e-5)
+
+    @mistake(
+        "You miss an order that is faint: your tolerance is too wide, or you compare sums over all rows, which hide where a "
+        "result moved. Compare row by row after reordering, with atol=1e-5."
+    )
     def compares_sums(layer):
         x = torch.randn(7, 6)
         order = torch.arange(7).flip(0)
@@ -426,6 +464,6 @@ class PredictScale(Exercise):
     def divides_variance_by_root():
         return 32.0
 
-    @mistake("You divided twice: the variance is 1024 before the division, and 1 after it.")
+    @mistake("Nearly 0 is too small: the variance is 1024 before the division, and √1024² = 1024 divides it once.")
     def divides_twice():
         return 1 / 1024

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 
-from llmcourse.exercises import Exercise, mistake, solution
+from llmcourse.exercises import Exercise, Wrong, mistake, solution
 
 CHAPTER = 0
 SECONDS = 10.0  # that a fresh Python may take: `check` gives up earlier where it can, and ends that Python too
@@ -98,8 +98,9 @@ class SameEveryTime(Exercise):
 
     prompt = (
         "Write `number_words(words)`: a dictionary that gives each different word a number, 0, 1, 2, ... in alphabetical "
-        "order. It must be the same in every run of Python. The checker runs your function in several fresh Pythons, each "
-        "with its own order of sets."
+        "order. It must be the same in every run of Python. The checker runs your function by itself in several fresh "
+        "Pythons, each with its own order of sets: what it needs it must import or define inside, and numpy and torch "
+        "are not there."
     )
     difficulty, minutes = 1, 5
     seconds = 12.0  # every check starts Python a dozen times
@@ -117,7 +118,19 @@ class SameEveryTime(Exercise):
 
     @classmethod
     def observe(cls, answer, probe):
-        return [_in_a_fresh_python(answer, probe[0], hash_seed) for hash_seed in ("0", "1", "2")]
+        given = list(probe[0])
+        found = [_in_a_fresh_python(answer, given, hash_seed) for hash_seed in ("0", "1", "2")]
+        probe[0][:] = next((words for _, words in found if words != given), given)  # what it did to its argument there
+        return [numbers for numbers, _ in found]
+
+    @classmethod
+    def verify(cls, answer, seed=0):
+        [probe] = cls.probes(seed)
+        for numbers in cls.observe(answer, probe):
+            if isinstance(numbers, str):
+                asked = " Is a `return` missing?" if numbers == "None" else " A dictionary is expected."
+                raise Wrong(f"your code returned {numbers}.{asked}")
+        super().verify(answer, seed)
 
     @solution
     def number_words(words):
@@ -147,15 +160,30 @@ class SameEveryTime(Exercise):
         return {word: number for number, word in enumerate(sorted(set(words)), start=1)}
 
 
-def _in_a_fresh_python(function, words: list[str], hash_seed: str) -> dict:
-    """What the function returns in a new Python process whose strings hash with this seed."""
+PROGRAM = """
+from json import dumps as _written  # by another name: the function may replace what it imports
+
+{definition}
+
+_words = {words!r}
+_found = {name}(_words)
+_kind = "None" if _found is None else "a value of type " + type(_found).__name__
+print(_written([_found if isinstance(_found, dict) else _kind, _words]))
+"""
+
+
+def _in_a_fresh_python(function, words: list[str], hash_seed: str) -> tuple[dict | str, list[str]]:
+    """What the function returns in a new Python process whose strings hash with this seed, and its argument afterwards.
+
+    Of what is no dictionary: what it is, in words.
+    """
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
         raise ValueError("its source cannot be found; define it with `def` in the cell itself") from None
     if not (definition := source[source.find("def ") :]).startswith("def "):
         raise ValueError("define a function with `def`; a lambda cannot be run in a fresh Python")
-    program = f"import json\n{definition}\nprint(json.dumps({function.__name__}({words!r})))"
+    program = PROGRAM.format(definition=definition, words=words, name=function.__name__)
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-S", "-c", program]  # -S: no site packages, which halves the time to start
     try:
@@ -169,4 +197,4 @@ def _in_a_fresh_python(function, words: list[str], hash_seed: str) -> dict:
         raise NotImplementedError if last_line == "NotImplementedError" else RuntimeError(last_line)
     if not finished.stdout:
         raise RuntimeError("the fresh Python ended and printed nothing")
-    return json.loads(finished.stdout.splitlines()[-1])  # what the function printed itself stands above
+    return tuple(json.loads(finished.stdout.splitlines()[-1]))  # what the function printed itself stands above

@@ -162,12 +162,6 @@ class PairCounts(Exercise):
         return counts
 
 
-HAND_MERGES = [
-    ("e", "e"), ("h", "e"), ("t", "he"), ("l", "ee"), ("s", "lee"), ("slee", "p"), ("r", "ee"), ("t", "ree"), ("a", "t"),
-    ("c", "at"), ("tree", "s"),
-]  # fmt: skip
-
-
 def _merge(symbols: Sequence[str], pair: tuple[str, str], *, step: int = 2, times: int | None = None) -> list[str]:
     """Merge a pair from left to right: `step` is 1 for those who use a symbol twice, `times` stops early."""
     result, i = [], 0
@@ -211,10 +205,9 @@ class ApplyMerges(Exercise):
     @classmethod
     def probes(cls, seed):
         return [
-            ("thee", HAND_MERGES),
-            ("trees", HAND_MERGES),
             ("aaaaa", [("a", "a"), ("aa", "a")]),
             ("tabtab", [("t", "a"), ("a", "b")]),
+            ("abc", [("b", "c"), ("a", "b"), ("a", "bc")]),
         ]
 
     @classmethod
@@ -239,7 +232,7 @@ class ApplyMerges(Exercise):
 
     @mistake(
         "You take the longest piece that fits, from the left, as WordPiece does. BPE repeats its merges in their order: "
-        "'thee' becomes t, h, ee, because ee was learned first, though 'the' is a piece."
+        "'thee' becomes t, h, ee where ee was learned first, though 'the' is a piece."
     )
     def longest_match(word, merges):
         known, pieces = {left + right for left, right in merges}, []
@@ -254,6 +247,16 @@ class ApplyMerges(Exercise):
     )
     def leftmost_first(word, merges):
         return _merge_by(word, merges, lambda found: found[0])
+
+    @mistake(
+        "You join the leftmost pair that is known, one place at a time. The order of the merges decides: take the first merge "
+        "through the whole word, then the second."
+    )
+    def leftmost_place(word, merges):
+        symbols = list(word)
+        while found := [i for i, pair in enumerate(itertools.pairwise(symbols)) if pair in merges]:
+            symbols[found[0] : found[0] + 2] = ["".join(symbols[found[0] : found[0] + 2])]
+        return symbols
 
     @mistake(
         "Of all pairs in the word you merge the one that was learned last. The one learned first comes first: min, not max."
@@ -453,8 +456,8 @@ class Viterbi(Exercise):
         letters = {letter: -3.0 - n / 7 for n, letter in enumerate("abcdehlprst")}
         return [
             ("trees", letters | {"ee": -2.3, "tr": -3.0, "tree": -2.8, "es": -2.5}),
-            ("thee", letters | {"the": -2.0, "e": -6.0, "hee": -2.1}),
-            ("ab" * 20, {"a": -3.0, "b": -3.3, "ab": -3.1, "ba": -4.0, "aba": -6.2, "bab": -6.7}),
+            ("thee", letters | {"ee": -3.1, "hee": -3.2, "he": -2.6}),
+            ("ab" * 20, {"a": -6.0, "b": -6.6, "ab": -6.2, "ba": -8.0, "aba": -12.4, "bab": -13.4}),
         ]
 
     @classmethod
@@ -527,6 +530,19 @@ class Viterbi(Exercise):
             pieces = _dynamic(word, log_p, lambda piece, mean=mean: log_p[piece] - mean)
         return pieces
 
+    @mistake("You compare the last piece alone: add `best[start]`, what the best cut before it scores.")
+    def forgets_the_score_before(word, log_p):
+        pieces = []
+        while word:
+            ends = [word[n:] for n in range(len(word)) if word[n:] in log_p]
+            pieces = [max(ends, key=log_p.get), *pieces]
+            word = word[: -len(pieces[0])]
+        return pieces
+
+    @mistake("You try short pieces only. A piece can be as long as the word: let `start` run from 0.")
+    def short_pieces_only(word, log_p):
+        return _dynamic(word, {piece: value for piece, value in log_p.items() if len(piece) <= 3}, log_p.get)
+
     @mistake("Your way back leaves out the last piece: begin it at `end = len(word)`, with the piece that ends there.")
     def forgets_the_last_piece(word, log_p):
         return _dynamic(word, log_p, log_p.get)[:-1]
@@ -559,7 +575,7 @@ class EncodeUserText(Exercise):
     """What a user types is text, whatever it looks like."""
 
     prompt = (
-        "Write `encode_message(tokenizer, text)`: the ids of a message as a model reads it: the special token `[BEGIN]`, "
+        "Write `encode_message(tokenizer, text)`: a list of ids, the message as a model reads it: the special token `[BEGIN]`, "
         "the user's text unchanged, the special token `[END]`. A user who types `[END]` or `[MASK]` has typed characters: "
         "they must not become special tokens. `tokenizer` is a `BPETokenizer` with the special tokens `[BEGIN]`, `[END]` "
         "and `[MASK]`."
@@ -574,13 +590,15 @@ class EncodeUserText(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        tokenizer = BPETokenizer.train("the cat near the trees sleeps, the cats sleep", 270, SPECIAL)
-        texts = [
-            "fill the [MASK] near the trees",
-            "",
-            " two  spaces and 猫 ",
+        first, second = (
+            BPETokenizer.train("the cat near the trees sleeps, the cats sleep", 270, names)
+            for names in (SPECIAL[::-1], SPECIAL)
+        )
+        return [
+            (first, "fill the [MASK] near the [END] trees"),
+            (second, ""),
+            (first, " two  spaces and 猫 "),
         ]
-        return [(tokenizer, text) for text in texts]
 
     @solution
     def encode_message(tokenizer, text):
@@ -595,6 +613,20 @@ class EncodeUserText(Exercise):
         for part in re.split(f"({NAMES.pattern})", text):
             ids += [tokenizer.special_id(part)] if part in SPECIAL else tokenizer.encode(part)
         return [tokenizer.special_id("[BEGIN]"), *ids, tokenizer.special_id("[END]")]
+
+    @mistake(
+        "An `[END]` that the user types becomes the special token. Then anybody can end the message, and go on in another's "
+        "name: the text goes through `encode` whole."
+    )
+    def end_becomes_control(tokenizer, text):
+        ids = [tokenizer.special_id("[BEGIN]")]
+        for part in text.split("[END]"):
+            ids += [*tokenizer.encode(part), tokenizer.special_id("[END]")]
+        return ids
+
+    @mistake("Your `[BEGIN]` has another token's id. Each tokenizer has its own ids: ask `special_id` for both.")
+    def types_the_ids(tokenizer, text):
+        return [0, *tokenizer.encode(text), 1]
 
     @mistake(
         "You write the names of the special tokens into the text and encode it all: `encode` takes them for characters, so "

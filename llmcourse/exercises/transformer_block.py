@@ -64,7 +64,8 @@ class MultiHead(Exercise):
     prompt = (
         "Write `multi_head(x, to_query, to_key, to_value, to_out, n_heads)` for x of shape (T, C) and four matrices of "
         "shape (C, C), each used as `x @ matrix`. Head h works on columns h·D to (h+1)·D of the projections, D = C / "
-        "n_heads; the heads are laid side by side again in the same order, and `to_out` mixes them. No mask."
+        "n_heads; the heads are laid side by side again in the same order, and `to_out` mixes them. No mask. The result has "
+        "x's shape and dtype."
     )
     difficulty, minutes = 2, 15
     hints = (
@@ -197,7 +198,7 @@ class RotaryTurn(Exercise):
     prompt = (
         "Write `rotate(x, start, base)` for x of shape (T, D), whose rows stand at positions start, start + 1, ... . "
         "Number i and number i + D/2 form pair i, for i from 0 to D/2 - 1. At position p turn pair i, anticlockwise, by "
-        "the angle p · base^(-2i/D): (a, b) becomes (a cos - b sin, b cos + a sin)."
+        "the angle p · base^(-2i/D): (a, b) becomes (a cos - b sin, b cos + a sin). The result has x's shape and dtype."
     )
     difficulty, minutes = 2, 15
     hints = (
@@ -703,10 +704,8 @@ class HearsOthers(Exercise):
 
     @classmethod
     def probes(cls, seed):
-        back = torch.ones(6, 6, dtype=torch.bool).tril()
-
-        def looks_back(x):
-            return (x @ x.T).masked_fill(~back, -torch.inf).softmax(-1) @ x
+        def last_hears_first(x):
+            return torch.cat([x[:-1], x[-1:] + 0.01 * x[:1]])
 
         def norm_then_average(x):
             return x + _norm(x).mean(0)
@@ -714,15 +713,14 @@ class HearsOthers(Exercise):
         def first_hears_last(x):
             return torch.cat([x[:1] + 0.01 * x[-1:], x[1:]])
 
+        def fourth_hears_third(x):
+            return torch.cat([x[:3], x[3:4] + 0.01 * x[2:3], x[4:]])
+
         def adds_place(x):
             return x + torch.arange(6.0)[:, None]
 
-        return [
-            (layer,)
-            for layer in (
-                looks_back, norm_then_average, first_hears_last, adds_place,
-            )
-        ]  # fmt: skip
+        layers = (last_hears_first, norm_then_average, first_hears_last, fourth_hears_third, adds_place)
+        return [(layer,) for layer in layers]
 
     @solution
     def hears_others(layer):
@@ -744,14 +742,20 @@ class HearsOthers(Exercise):
         changed[2] = torch.randn(4)
         return not torch.allclose(layer(x), layer(changed), atol=1e-6)
 
-    @mistake("You change only the first position. A layer whose positions look ahead never hears that one.")
+    @mistake(
+        "You change too few positions, or look at too few results: you do not find a layer whose first position hears the "
+        "last. Change every position in turn, and compare all other rows."
+    )
     def changes_only_the_first(layer):
         x = torch.randn(6, 4)
         changed = x.clone()
         changed[0] = torch.randn(4)
         return not torch.allclose(layer(x)[1:], layer(changed)[1:], atol=1e-6)
 
-    @mistake("You change only the last position. In a causal layer nobody hears that one.")
+    @mistake(
+        "You change too few positions, or look at too few results: you do not find a layer whose last position hears the "
+        "first. Change every position in turn, and compare all other rows."
+    )
     def changes_only_the_last(layer):
         x = torch.randn(6, 4)
         changed = x.clone()
@@ -759,8 +763,22 @@ class HearsOthers(Exercise):
         return not torch.allclose(layer(x)[:-1], layer(changed)[:-1], atol=1e-6)
 
     @mistake(
-        "You add one number to all columns of a row. A layer that begins with LayerNorm subtracts it again and notices "
-        "nothing: draw a new row at random."
+        "You change too few positions, or look at too few results: you do not find a layer where only the fourth position "
+        "hears the third. Change every position in turn, and compare all other rows."
+    )
+    def changes_only_the_ends(layer):
+        x = torch.randn(6, 4)
+        for j in (0, 5):
+            changed = x.clone()
+            changed[j] = torch.randn(4)
+            others = torch.arange(6) != j
+            if not torch.allclose(layer(x)[others], layer(changed)[others], atol=1e-6):
+                return True
+        return False
+
+    @mistake(
+        "Your change is one that LayerNorm takes away again: one number added to all columns, or all columns multiplied by "
+        "one. Draw a new row at random."
     )
     def shifts_a_row(layer):
         x = torch.randn(6, 4)

@@ -121,7 +121,7 @@ class CorpusBleu(Exercise):
         upper = [word.upper() for word in long[0]]
         return [
             ([noisy(reference) for reference in long], long),  # longer than the references
-            ([reference[:-3] for reference in long], long),  # perfect, but short
+            ([*(reference[:-3] for reference in long), ["nu"]], [*long, ["nu"]]),  # perfect, but short
             ([upper, long[1]], long[:2]),  # only the case is wrong
             ([long[0][3:], long[0][:3], sentence(9)], [sentence(9), long[0], long[1]]),
         ]
@@ -234,7 +234,7 @@ def _toy(
     def after(tokens: list[int]) -> Tensor:
         mixed = seed
         for token in tokens:
-            mixed = (mixed * 31 + token + 1) % 1_000_003
+            mixed = (mixed * 31 + int(token) + 1) % 1_000_003
         logits = sharpness * torch.randn(n_vocab, generator=torch.Generator().manual_seed(mixed), dtype=torch.float64)
         logits[0] = -math.inf  # it never says `begin`
         logits[1] += end_grows * (len(tokens) - usual)
@@ -261,8 +261,8 @@ class GreedyTranslation(Exercise):
     prompt = (
         "Write `greedy_translation(scores, source, begin, end, limit)`. `scores(source, tokens)` is the model: for a source and a list "
         "of T target tokens it returns a tensor (T, V), and row t scores what comes *after* token t. Begin with `[begin]`, "
-        "take the likeliest next token, go on from there. Return the list of tokens without `begin` and `end`, at most "
-        "`limit` of them."
+        "take the likeliest next token, go on from there. Return the list of tokens, without the `begin` at its front and "
+        "without `end` (a `begin` that the model says itself stays), at most `limit` of them."
     )
     difficulty, minutes = 1, 10
     hints = (
@@ -362,8 +362,10 @@ def _search(
     add: Callable = lambda total, new: total + new,
     children: Callable = lambda step, n_beams: n_beams,
     score: Callable = lambda total, length: total / length,
+    width: Callable = lambda n_beams, n_finished: n_beams - n_finished,
     keep_finished: bool = True,
     first_only: bool = False,
+    with_live: bool = False,
 ) -> tuple[list[int], float]:
     """Beam search with one part exchanged. `children`: how many continuations of one beginning may be kept."""
     live, finished = [([begin], 0.0)], []
@@ -373,13 +375,14 @@ def _search(
             best = after(tokens).topk(min(children(step, n_beams), len(after(tokens))))
             for new, token in zip(*(x.tolist() for x in best), strict=True):
                 grown.append(([*tokens, token], add(total, new)))
-        grown = sorted(grown, key=lambda found: -found[1])[: n_beams - len(finished)]
+        grown = sorted(grown, key=lambda found: -found[1])[: width(n_beams, len(finished))]
         ended = [found for found in grown if found[0][-1] == end]
         finished += ended if keep_finished else []
         live = [found for found in grown if found[0][-1] != end]
-        if not live or (first_only and finished) or len(finished) == n_beams:
+        if not live or (first_only and finished):
             break
-    found = finished or live or [([begin, end], -math.inf)]
+    found = finished + live if with_live else finished or live
+    found = found or [([begin, end], -math.inf)]
     ranked = [(score(total, len(tokens) - 1), tokens) for tokens, total in found]
     best, tokens = max(ranked, key=lambda pair: pair[0])
     return [token for token in tokens[1:] if token != end], float(best)
@@ -411,9 +414,17 @@ class BeamSearch(Exercise):
     @classmethod
     def probes(cls, seed):
         grows = {"sharpness": 1.2, "end_grows": 0.3}
-        few = [(_toy(seed + 10 * i, **grows), 0, 1, 2, 6) for i in (1, 2)]
+        few = [(_toy(seed + at, **grows), 0, 1, 2, 6) for at in (17, 20)]
         early = (_toy(seed + 210, 5, 1.0, 0.8), 0, 1, 3, 8)
         return [*few, early, (_toy(seed + 300, usual=60), 0, 1, 2, 4)]  # the last never ends
+
+    @classmethod
+    def observe(cls, answer, probe):
+        found = answer(*probe)
+        if not (isinstance(found, tuple) and len(found) == 2):
+            return found
+        tokens, score = found
+        return tokens, score.item() if isinstance(score, Tensor) and score.numel() == 1 else score
 
     @solution
     def search_beams(after, begin, end, n_beams, limit):
@@ -449,11 +460,25 @@ class BeamSearch(Exercise):
         return _search(after, begin, end, n_beams, limit, keep_finished=False)
 
     @mistake(
-        "You stop at the first ending. A longer translation that is still being written may have the higher score: go "
-        "on until nothing is live."
+        "Your result is the first that ended. A longer one may have the higher score: go on until nothing is live, and "
+        "compare all that finished."
     )
     def stops_at_the_first_end(after, begin, end, n_beams, limit):
         return _search(after, begin, end, n_beams, limit, first_only=True)
+
+    @mistake(
+        "You keep `n_beams` of them at every step. Each that is finished takes a place: cut at `n_beams - len(finished)`, "
+        "and the search ends when all places are taken."
+    )
+    def finished_take_no_place(after, begin, end, n_beams, limit):
+        return _search(after, begin, end, n_beams, limit, width=lambda n_beams, n_finished: n_beams)
+
+    @mistake(
+        "You choose among what is live too. It has not paid for its end yet, so its score is too good: where something has "
+        "finished, choose from that alone."
+    )
+    def chooses_among_the_live(after, begin, end, n_beams, limit):
+        return _search(after, begin, end, n_beams, limit, with_live=True)
 
     @mistake("You multiply log probabilities. Probabilities multiply; their logarithms add up.")
     def multiplies_logarithms(after, begin, end, n_beams, limit):

@@ -116,11 +116,13 @@ def compare(
     layer: str | None = None,
     head: int = 0,
     query: int = 0,
+    names: tuple[str, str] = ("A", "B"),
 ) -> Html:
     """Two sentences under the same head: the tokens that differ are marked, and for a query, what changed.
 
     maps_a, maps_b: what `record_attention` collects of each sentence; at most 30,000 weights together.
     query: the token of sentence A that the view opens on; it needs a partner in sentence B.
+    names: what the two are, such as ("before", "after") where one sentence was read by two models.
     """
     a, b = first_row(maps_a, tokens_a), first_row(maps_b, tokens_b)
     if {name: len(weights) for name, weights in a.items()} != {name: len(weights) for name, weights in b.items()}:
@@ -137,14 +139,16 @@ def compare(
     _bearable(numbers, "choose layers, or shorter sentences")
     data = {"tokens": {"a": list(tokens_a), "b": list(tokens_b)}, "names": list(a), "rows": rows, "opens": opens}
     data["maps"] = {side: [rounded(w) for w in maps.values()] for side, maps in (("a", a), ("b", b))}
+    titles = names if names != ("A", "B") else ("Sentence A", "Sentence B")
+    data |= {"sides": list(names), "titles": dict(zip("ab", titles, strict=True))}
+    both = ((titles[0], a, tokens_a), (titles[1], b, tokens_b))
     twin = "".join(
-        head_tables({f"Sentence {side}, {name}": weights for name, weights in maps.items()}, tokens, tokens)
-        for side, maps, tokens in (("A", a, tokens_a), ("B", b, tokens_b))
+        head_tables({f"{title}, {name}": weights for name, weights in maps.items()}, tokens, tokens)
+        for title, maps, tokens in both
     )
     shown = list(a)[opens["layer"]]
     text = "\n\n".join(
-        f"sentence {side}, {shown}, head {head}\n{as_text(tokens, maps[shown][head])}"
-        for side, maps, tokens in (("A", a, tokens_a), ("B", b, tokens_b))
+        f"{title}, {shown}, head {head}\n{as_text(tokens, maps[shown][head])}" for title, maps, tokens in both
     )
     return block("compare", "Two sentences under the same head", data, folded(THE_NUMBERS, twin), text, HEADS)
 
@@ -209,12 +213,14 @@ def dynamics(
     *,
     layer: str | None = None,
     head: int = 0,
+    cell: tuple[int, int] | None = None,
     log_x: bool = False,
 ) -> Html:
     """What training does to a head: a slider over the stored steps, and curves with a mark at the chosen step.
 
     frames: for each step, what `record_attention` collected then; the first sentence, at most 30,000 weights in all.
     curves: what was measured on the way, such as {"loss": {0: 3.9, 50: 2.1}}.
+    cell: (query, key), the weight whose curve the view opens on; by default one that moves most.
     log_x: draw the steps on a logarithmic axis (of step + 1).
     """
     steps = sorted(frames)
@@ -231,7 +237,11 @@ def dynamics(
     lines = [_curve(name, values) for name, values in (curves or {}).items()]
     if log_x and min(steps + [step for line in lines for step in line["steps"]]) < 0:
         raise ValueError("a logarithmic axis has no place for a step below 0; count steps from 0")
-    opens = opens_on(films[0], next(iter(sizes)) if layer is None else layer, head, None) | {"frame": 0}
+    layer = next(iter(sizes)) if layer is None else layer
+    opens = opens_on(films[0], layer, head, None) | {"frame": 0}
+    if cell is not None and not all(0 <= place < len(tokens) for place in cell):
+        raise ValueError(f"cell={cell} is none: queries and keys are numbered 0 to {len(tokens) - 1}")
+    opens["cell"] = list(_most_moved([film[layer][head] for film in films]) if cell is None else cell)
     data = {"queries": list(tokens), "keys": list(tokens), "steps": steps, "names": list(sizes), "logX": log_x}
     data |= {"frames": [[rounded(w) for w in film.values()] for film in films], "curves": lines, "opens": opens}
     shown = list(sizes)[opens["layer"]]
@@ -241,6 +251,12 @@ def dynamics(
     )
     twin = folded(THE_NUMBERS, _film_tables(steps, films, tokens) + _curve_table(lines))
     return block("dynamics", "A head in the course of training", data, twin, text, HEADS)
+
+
+def _most_moved(weights: Sequence[Tensor]) -> tuple[int, int]:
+    """The query and the key between which the weight changes most over the steps; of equals the first."""
+    film = torch.stack(list(weights))
+    return divmod(int((film.amax(dim=0) - film.amin(dim=0)).argmax()), film.shape[-1])
 
 
 def _curve(name: str, values: Mapping[int, float]) -> dict:
@@ -261,13 +277,12 @@ def _curve_table(lines: Sequence[dict]) -> str:
 
 
 def _film_tables(steps: Sequence[int], films: Sequence[Mapping[str, Tensor]], tokens: Sequence[str]) -> str:
-    """A table for each head: a row for each step and query."""
-    rows = [f"step {step}: {token}" for step in steps for token in tokens]
-    return "".join(
-        matrix_table(f"{name}, head {head}", rows, tokens, torch.cat([film[name][head] for film in films]))
-        for name in films[0]
-        for head in range(len(films[0][name]))
-    )
+    """The tables of each step, of which the script leaves those of the chosen one."""
+    parts = []
+    for step, film in zip(steps, films, strict=True):
+        named = {f"step {step}, {name}": weights for name, weights in film.items()}
+        parts.append(f'<div data-step="{step:d}">\n{head_tables(named, tokens, tokens)}</div>\n')
+    return "".join(parts)
 
 
 def _bearable(n_weights: int, advice: str) -> None:

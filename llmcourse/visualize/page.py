@@ -6,6 +6,7 @@ frame and from a disk. The same input gives the same characters on every run.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from llmcourse.display import Html, escape
 
+NUMBERS = re.compile(r"[-+− ]*\d(?:[\d .,%×+−-]|e[-+]?\d)*")  # one or several of them
+COMMENTS = re.compile(r"^ *(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)  # of the scripts: no page needs them
 DECIMALS = 6  # of a number that a view computes with; a weight that is only looked at has 3
 
 
@@ -93,13 +96,25 @@ def embedded(data: object) -> str:
 
 def table(caption: str, columns: Iterable[object], rows: Iterable[tuple[object, Iterable[object]]]) -> str:
     """An HTML table; a row is its heading and its cells. HTML ends cells and rows by itself."""
-    head = "".join(f'<th scope="col">{escape(str(column))}' for column in columns)
+    titles = [str(column) for column in columns]
+    kept = [(heading, [_cell(cell) for cell in row]) for heading, row in rows]
+    looks = [_look([cells[j] for _, cells in kept if j < len(cells)]) for j in range(len(titles))]
+    looks += [""] * max((len(cells) - len(titles) for _, cells in kept), default=0)
+    head = "".join(f'<th scope="col"{look}>{escape(title)}' for title, look in zip(titles, looks, strict=False))
     body = ""
-    for heading, cells in rows:
-        data = "".join(f"<td>{escape(_cell(cell))}" for cell in cells)
+    for heading, cells in kept:
+        data = "".join(f"<td{look}>{escape(cell)}" for cell, look in zip(cells, looks, strict=False))
         body += f'<tr><th scope="row">{escape(str(heading))}{data}\n'
     scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
     return f"{scroll}<table><caption>{escape(caption)}</caption>\n<tr><td>{head}\n{body}</table></div>\n"
+
+
+def _look(column: Sequence[str]) -> str:
+    """The class of a column's cells: words stand at the left below their heading, and may wrap; numbers have none."""
+    filled = [cell for cell in column if cell]
+    if 10 * sum(bool(NUMBERS.fullmatch(cell)) for cell in filled) >= max(len(filled), 1):
+        return ""
+    return ' class="w"'
 
 
 def matrix_table(
@@ -138,7 +153,7 @@ def block(view: str, label: str, data: object, twin: str, text: str, parts: Sequ
     text: the same content for a terminal.
     parts: further files of `static/` that the script builds on.
     """
-    code = "\n".join(static(name) for name in ("views.js", *parts, f"{view}.js"))
+    code = COMMENTS.sub("", "\n".join(static(name) for name in ("views.js", *parts, f"{view}.js")))
     script = f'(() => {{\n"use strict";\n{code}}})();'
     return Html(
         f'<div class="llmcourse-view" data-view="{view}" role="group" aria-label="{escape(label)}">\n'

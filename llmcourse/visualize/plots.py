@@ -9,12 +9,13 @@ Letters: B batch, H heads, T query positions, S key positions.
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 
 import matplotlib.pyplot as plt
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, NullLocator
 from torch import Tensor
 
 from llmcourse.visualize.page import checked, first_row
@@ -22,6 +23,7 @@ from llmcourse.visualize.page import checked, first_row
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 FLOOR = "#000000"
 MAX_CELLS_WITH_NUMBERS = 12 * 12
+NAME_HEIGHT = 0.07  # of a line's name beside its end, as a share of the axes
 
 
 def heatmap(
@@ -115,9 +117,15 @@ def curves(
         if len(xs) != len(ys) or len(xs) == 0:
             raise ValueError(f"the curve {name!r} has {len(xs)} xs and {len(ys)} ys; give one y for each x")
         colour = COLOURS[number % len(COLOURS)]
-        ax.plot(xs, ys, color=colour, linewidth=2, marker="o" if len(xs) < 12 else None, label=name)
+        marker, is_cut = "o" if len(xs) < 12 else None, y_limits is not None
+        ax.plot(
+            xs, ys, color=colour, linewidth=2, marker=marker, label=name, clip_on=is_cut
+        )  # a dot at the edge is whole
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
+    measured = sorted({x for xs, _ in series.values() for x in xs})
+    if log_x and len(measured) < 12:
+        _mark_measured(ax, measured)
     if floor is not None:
         _mark_floor(ax.axhline, floor, label=f"{floor_name} {floor:.2f}")
     ax.margins(x=0)
@@ -193,7 +201,8 @@ def _write_numbers(ax: Axes, weights: Tensor) -> None:
     for i, row in enumerate(weights.tolist()):
         for j, weight in enumerate(row):
             colour = "black" if share(weight) > 0.45 else "white"  # there viridis turns from dark to light
-            ax.text(j, i, f"{weight:.2f}", ha="center", va="center", fontsize=8, color=colour)
+            number = round(weight, 2) + 0.0  # which makes -0.0 a 0
+            ax.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def _label_tokens(axes: list[list[Axes]], tokens: Sequence[str]) -> None:
@@ -211,21 +220,47 @@ def _mark_floor(line: Callable, floor: int | float, **style: str) -> None:
 
 
 def _name_lines(ax: Axes) -> None:
-    """Each name at the right end of its line, moved up where two would touch."""
+    """Each name beside the right end of its line; where two would touch, or a line ends early, a thin line leads to it."""
     ax.autoscale_view()  # matplotlib fits the axes lazily, and the places below depend on them
-    to_axes = ax.transData - ax.transAxes
-
-    def height_of_end(line: Line2D) -> float:
-        return to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1]
-
-    below = -math.inf
-    for line in sorted(ax.get_lines(), key=height_of_end):
-        below = max(height_of_end(line), below + 0.07)
-        (name,) = _plain([line.get_label()])
+    ends = []
+    for line in ax.get_lines():
+        to_axes = line.get_transform() + ax.transAxes.inverted()
+        ends.append((*to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1])), line))
+    ends.sort(key=lambda end: end[1])
+    for (x, y, line), height in zip(ends, _keep_apart([end[1] for end in ends], NAME_HEIGHT), strict=True):
+        (name,), colour = _plain([line.get_label()]), line.get_color()
+        is_apart = abs(height - y) > NAME_HEIGHT / 4 or x < 0.98
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3}
         ax.annotate(
-            name, (1, below), (6, 0), xycoords="axes fraction", textcoords="offset points",
-            va="center", color=line.get_color(), annotation_clip=False,
+            name, (x, y), (1.012, height), xycoords="axes fraction", textcoords="axes fraction",
+            va="center", color=colour, annotation_clip=False, arrowprops=leader if is_apart else None,
         )  # fmt: skip
+
+
+def _keep_apart(heights: Sequence[float], least: float) -> list[float]:
+    """The nearest heights, in the sense of least squares, of which none is less than `least` above the one before.
+
+    heights: ascending. Neighbours that would touch form a group around the mean of where they belong.
+    """
+    groups: list[list[float]] = []  # where each would stand if all lay on one another
+    for place, height in enumerate(heights):
+        groups.append([height - place * least])
+        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
+            later = groups.pop()
+            groups[-1] += later
+    means = [fmean(group) for group in groups for _ in group]
+    return [mean + place * least for place, mean in enumerate(means)]
+
+
+def _mark_measured(ax: Axes, xs: Sequence[int | float]) -> None:
+    """On a logarithmic axis, marks at what was measured, as far as their numbers have room."""
+    marked = [xs[0]]
+    for x in xs[1:]:
+        if math.log(x / marked[-1]) > 0.06 * math.log(xs[-1] / xs[0]):
+            marked.append(x)
+    shorter = EngFormatter(places=0, sep="")
+    ax.set_xticks(marked, [f"{x:,g}" if x < 10_000 else shorter(x) for x in marked])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _plain(texts: Iterable[object]) -> list[str]:

@@ -26,7 +26,7 @@ def best_replies(reference: Mapping[str, float], rewards: Mapping[str, float], b
     worth = torch.tensor(list(rewards.values()), dtype=torch.float64)
     after = best_policy(before, worth, beta)
     gained, distance = (after * worth).sum().item(), (after * (after / before).log()).nan_to_num(0.0).sum().item()
-    caption = f"β = {beta:g}: mean reward {gained:.2f}, KL {distance:.2f} nats"
+    caption = f"mean reward {gained:.2f}, KL {distance:.2f} nats"
     shares = list(zip(before.tolist(), after.tolist(), strict=True))
     body, lines = "", [caption]
     for (reply, reward), (p, q) in zip(rewards.items(), shares, strict=True):
@@ -34,7 +34,7 @@ def best_replies(reference: Mapping[str, float], rewards: Mapping[str, float], b
         body += f'<div><p class="note">{escape(note)}</p><ol class="bars">{_bar("before", p)}{_bar("after", q)}</ol></div>\n'
         lines.append(f"{note}: before {p:.2f}, after {q:.2f}")
     return Html(
-        f'<div class="llmcourse-view" role="group" aria-label="{escape(caption)}">\n<style>\n{static("views.css")}</style>\n'
+        f'<div class="llmcourse-view" role="group" aria-label="{escape(f"The best policy at β = {beta:g}")}">\n<style>\n{static("views.css")}</style>\n'
         f'<div class="stage"><p class="note">{escape(caption)}</p>\n{body}</div></div>',
         "\n".join(lines),
     )

@@ -13,8 +13,6 @@ from llmcourse.display import Html, escape
 from llmcourse.visualize.page import checked, folded, matrix_table, static, table
 
 MAX_NUMBERS = 60_000  # of both models together
-WHOLE_NAMES = ".llmcourse-view .whole th { max-width: none; }\n"  # a layer's name means nothing when it is cut
-WHOLE_NAMES = ".llmcourse-view .whole th { max-width: none; }\n"  # a layer's name means nothing when it is cut
 
 
 def largest_differences(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, float]:
@@ -67,9 +65,8 @@ def side_by_side(
     overview = table(caption, ("shape", *names, "largest difference"), rows)
     every = folded("All numbers, layer by layer", "".join(details))
     label = escape(f"What every layer computes in {names[0]} and in {names[1]}")
-    style = f"{static('views.css')}{WHOLE_NAMES}"
-    html = f'<div class="llmcourse-view" role="group" aria-label="{label}">\n<style>\n{style}</style>\n'
-    return Html(f'{html}<div class="whole">{overview}</div>{every}</div>', "\n".join(lines))
+    html = f'<div class="llmcourse-view" role="group" aria-label="{label}">\n<style>\n{static("views.css")}</style>\n'
+    return Html(f"{html}{overview}{every}</div>", "\n".join(lines))
 
 
 def _matrix(tensor: Tensor, name: str, T: int) -> Float[Tensor, "T C"]:

@@ -74,7 +74,7 @@ def attention_steps(
     }
     twin = matrix_table("softmax(QKᵀ/√D): weights, a row a query", tokens, tokens, weights)
     for name, matrix in matrices.items():
-        twin += matrix_table(name, tokens, range(1, matrix.shape[-1] + 1), matrix)
+        twin += matrix_table(name, tokens, range(matrix.shape[-1]), matrix)
     label = "Attention of one head, step by step"
     return block("attention_steps", label, data, folded(THE_NUMBERS, twin), as_text(tokens, weights))
 
@@ -128,7 +128,7 @@ def merge_steps(tokenizer: BPETokenizer, text: str) -> Html:
     columns = ["the last of them", "tokens", "characters a token", "the text"]
     twin = folded(THE_NUMBERS, table("After so many merges", columns, rows))
     shown = "\n".join(f"{n:6} {row[-1]}" for n, row in rows)
-    return block("merge_steps", "A text cut into tokens, merge by merge", data, twin, shown)
+    return block("merge_steps", "A text cut into tokens, merge by merge", data, twin, shown, ("heads.js",))
 
 
 def _segmentations(tokenizer: BPETokenizer, text: str) -> Iterator[dict]:

@@ -11,6 +11,7 @@ from llmcourse.display import Html, escape
 from llmcourse.visualize.page import block
 
 MAX_PAGES = 40
+GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "epsilon": "ε", "tau": "τ"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -56,7 +57,7 @@ def controls(view: Callable[..., Html], choices: Mapping[str, Sequence]):
 
     def control(name: str, values: Sequence):
         kind = ipywidgets.SelectionSlider if _is_numeric(values) else ipywidgets.Dropdown
-        return kind(options=[(_label(value), value) for value in values], value=values[0], description=name)
+        return kind(options=[(_label(value), value) for value in values], value=values[0], description=_named(name))
 
     chosen = {name: control(name, values) for name, values in choices.items()}
     output = ipywidgets.interactive_output(lambda **values: display(view(**values)), chosen)
@@ -68,7 +69,7 @@ def _flip_book(view: Callable[..., Html], choices: Mapping[str, Sequence]) -> Ht
     body, text = "", ""
     for values in itertools.product(*choices.values()):
         arguments = dict(zip(choices, values, strict=True))
-        title = ", ".join(f"{name} = {_label(value)}" for name, value in arguments.items())
+        title = ", ".join(f"{_named(name)} = {_label(value)}" for name, value in arguments.items())
         shown = view(**arguments)
         if not isinstance(shown, Html):
             raise TypeError(f"the view returned a {type(shown).__name__} for {title}; it must return an Html")
@@ -76,7 +77,7 @@ def _flip_book(view: Callable[..., Html], choices: Mapping[str, Sequence]) -> Ht
         text += f"{title}\n{shown.text}\n\n"
     body, shared = _once(body)
     data = [
-        {"name": name, "values": [_label(value) for value in values], "slider": _is_numeric(values)}
+        {"name": _named(name), "values": [_label(value) for value in values], "slider": _is_numeric(values)}
         for name, values in choices.items()
     ]
     twin = f'<div class="pages">\n{body}</div>\n{shared}'
@@ -96,6 +97,11 @@ def _once(html: str) -> tuple[str, str]:
 
 def _is_numeric(values: Sequence) -> bool:
     return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+
+
+def _named(argument: str) -> str:
+    """What a reader calls it: a Greek letter by its sign."""
+    return GREEK.get(argument, argument)
 
 
 def _label(value: object) -> str:

@@ -150,7 +150,13 @@ RIGHT = {
         -F.logsigmoid(torch.tensor(0.0)),
         np.float32(0.693),
     ],
-    LossMask: [mask_by_positions, mask_by_tensor, mask_by_pairs, mask_by_state],
+    LossMask: [
+        mask_by_positions,
+        mask_by_tensor,
+        mask_by_pairs,
+        mask_by_state,
+        lambda turns, roles, end: list(mask_by_state(turns, roles, end)),
+    ],
     PairLoss: [dpo_by_softplus, dpo_by_cross_entropy, dpo_by_loop, dpo_by_logit_loss],
     PairDetective: [asked_by_signs, asked_by_counting, asked_by_tensor],
     HowFar: [

@@ -119,6 +119,13 @@ def surprise_by_one_hot(logits, targets):
     return torch.einsum("nv,nv->", p, -logits[counted].log_softmax(-1)) / len(p)
 
 
+def surprise_by_numpy(logits, targets):
+    counted = targets.numpy() != -100
+    scores, wanted = logits.numpy()[counted], targets.numpy()[counted]
+    logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return -logs[np.arange(len(wanted)), wanted].mean() if counted.any() else np.float32(0.0)
+
+
 def surprise_by_index(logits, targets):
     b, t = torch.where(targets != -100)
     return -logits.log_softmax(-1)[b, t, targets[b, t]].mean().nan_to_num(0.0)
@@ -201,8 +208,13 @@ RIGHT = {
     ],
     MoveWeights: [keras_by_cases, keras_by_layers, keras_by_names],
     WhereOneMayLook: [look_by_match, look_by_table, look_by_list],
-    TwoGelus: [lambda x: (F.gelu(x), F.gelu(x, approximate="tanh")), gelus_by_normal, gelus_by_loop],
-    MeanSurprise: [surprise_by_loop, surprise_by_nll, surprise_by_one_hot, surprise_by_index],
+    TwoGelus: [
+        lambda x: (F.gelu(x), F.gelu(x, approximate="tanh")),
+        gelus_by_normal,
+        gelus_by_loop,
+        lambda x: [F.gelu(x, approximate=kind) for kind in ("none", "tanh")],
+    ],
+    MeanSurprise: [surprise_by_loop, surprise_by_nll, surprise_by_one_hot, surprise_by_index, surprise_by_numpy],
     StepOfAdamW: [adamw_by_lerp, adamw_by_library, adamw_by_loop],
     FirstDifference: [difference_by_gap, difference_by_generator, difference_by_numpy, difference_by_loop],
 }

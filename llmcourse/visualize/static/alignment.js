@@ -19,7 +19,7 @@ function alignment(stage, { source, target, gold, linked, heads, opens }) {
   }
 
   function explain({ dataset: { row, column, value, best, gold } }) {
-    says.textContent = `“${target[row]}” gives “${source[column]}” ${(+value).toFixed(6)}${best === "true" ? ", its largest weight" : ""}; ${gold === "true" ? "a gold pair" : "no gold pair"}.`;
+    says.textContent = `“${target[row]}” gives “${source[column]}” ${(+value).toFixed(3).replace(/^-(0\.000)$/, "$1")}${best === "true" ? ", its largest weight" : ""}; ${gold === "true" ? "a gold pair" : "no gold pair"}.`;
   }
 
   for (const cell of cells.flat()) {

@@ -2,7 +2,7 @@
 function askFacts(stage, { source, pointer, words, special, sentences, question, k }) {
   const model = engine.load(source), { context } = model.config, C = Math.sqrt(pointer.length);
   const ids = new Map(words.map((word, id) => [word, id]).slice(special.count)); // what is typed is never a special token
-  const says = live("work"), answer = live("answer"), found = el("ol", { class: "facts" });
+  const says = live("work"), answer = live("answer"), found = el("ol", { class: "facts" }), results = el("div", { class: "stage" });
 
   const fields = sentences.map((text, i) => {
     const field = el("input", { type: "text", spellcheck: "false", maxlength: 80, "aria-label": `Fact ${i + 1}`, input: () => read() });
@@ -45,11 +45,16 @@ function askFacts(stage, { source, pointer, words, special, sentences, question,
 
   function read() {
     const cuts = fields.map((field) => tidy(field.value, ".")), query = tidy(asked.value, "?"), trouble = refused(cuts, query);
-    for (const part of [found, answer]) part.hidden = Boolean(trouble);
+    for (const part of [results, answer]) part.hidden = Boolean(trouble);
     fields.forEach((field, i) => field.setAttribute("aria-invalid", cuts[i].length > 1 && cuts[i].some((word) => !ids.has(word))));
     asked.setAttribute("aria-invalid", query.some((word) => !ids.has(word)));
     says.textContent = trouble;
-    if (!trouble) show(cuts, query);
+    if (!trouble) return show(cuts, query);
+    for (const mark of marks) {
+      mark.textContent = "";
+      delete mark.dataset.value;
+    }
+    for (const field of fields) field.classList.remove("found");
   }
 
   function show(cuts, query) {
@@ -63,7 +68,7 @@ function askFacts(stage, { source, pointer, words, special, sentences, question,
     const laid = lay([...best].sort((a, b) => a - b).map((number) => ({ number, cut: cuts[number] })), query);
     if (laid.tokens.length > context) {
       says.textContent = `The facts and the question have ${laid.tokens.length} words, and the reader takes ${context}: read fewer facts.`;
-      for (const part of [found, answer]) part.hidden = true;
+      for (const part of [results, answer]) part.hidden = true;
       return;
     }
     const p = point(laid), top = p.indexOf(Math.max(...p)), place = laid.places[top];
@@ -80,9 +85,10 @@ function askFacts(stage, { source, pointer, words, special, sentences, question,
   }
 
   const part = (title, ...content) => [el("h3", { class: "llmcourse-part" }, title), ...content];
+  results.append(...part("What was found, and where the reader points", found));
   stage.append(
     el("label", { class: "text" }, el("span", {}, "Your question"), asked), count, says, answer,
-    ...part("What was found, and where the reader points", found),
+    results,
     ...part("The knowledge base: change any fact", el("ol", { class: "knowledge" }, ...fields.map((field, i) => el("li", {}, field, marks[i])))),
     el("p", { class: "note" }, "The number beside a fact is its BM25 score for the question. An empty fact does not exist."),
     el("details", {}, el("summary", {}, `The ${ids.size} words that the reader knows`), el("p", {}, [...ids.keys()].join(" "))));

@@ -9,13 +9,14 @@ function attentionHeads(stage, { queries, keys, layers, opens }) {
   /** The tokens of one side; pointing at one follows its lines, pressing it keeps them. */
   const side = (role, texts) => texts.map((text, index) => {
     const token = { role, index, text };
-    const look = () => show(token), leave = () => show(pinned);
+    const point = () => show(token), leave = () => show(pinned);
     const press = () => {
       pinned = pinned === token ? null : token;
       opens.query = pinned && role === "query" ? index : null;
       show(pinned);
+      look();
     };
-    token.button = el("button", { type: "button", class: "token", title: text, pointerenter: look, pointerleave: leave, focus: look, blur: leave, click: press }, text);
+    token.button = el("button", { type: "button", class: "token", title: text, pointerenter: point, pointerleave: leave, focus: point, blur: leave, click: press }, text);
     return token;
   });
   const from = side("query", queries), to = side("key", keys);
@@ -28,6 +29,13 @@ function attentionHeads(stage, { queries, keys, layers, opens }) {
   const cells = queries.map((_, i) => keys.map((_, j) => el("td", { "data-name": "weights", "data-row": i, "data-column": j })));
   const each = (visit) => weights().forEach((row, i) => row.forEach((weight, j) => visit(weight, lines[i][j], cells[i][j], i, j)));
 
+  /** Bring the largest weight of the chosen query, or the chosen key, into sight. */
+  function look() {
+    if (!pinned) return;
+    const { role, index } = pinned, row = weights()[index];
+    reveal(role === "query" ? cells[index][row.indexOf(Math.max(...row))] : cells[0][index]);
+  }
+
   /** Leave only the lines of one token (all of them for null), and say whom it looks at or who looks at it. */
   function show(token) {
     const involved = (i, j) => token && (token.role === "query" ? i : j) === token.index;
@@ -35,7 +43,10 @@ function attentionHeads(stage, { queries, keys, layers, opens }) {
       line.style.opacity = !token || involved(i, j) ? weight : 0;
       cell.classList.toggle("part", Boolean(involved(i, j)));
     });
-    for (const other of [...from, ...to]) other.button.setAttribute("aria-pressed", other === pinned);
+    for (const other of [...from, ...to]) {
+      other.button.setAttribute("aria-pressed", other === pinned);
+      other.button.classList.toggle("at", other === token && token !== pinned);
+    }
     says.textContent = token ? sentence(token) : "Choose a token to follow its lines.";
   }
 
@@ -58,7 +69,7 @@ function attentionHeads(stage, { queries, keys, layers, opens }) {
 
   const headBox = el("span");
   function goToLayer(number, first = 0) {
-    const goToHead = (i) => { opens.head = head = i; draw(); };
+    const goToHead = (i) => { opens.head = head = i; draw(); look(); };
     opens.layer = layer = number;
     headBox.replaceChildren(choice("Head", layers[names[layer]].map((_, i) => `${i}`), goToHead, first));
     goToHead(first);
@@ -71,6 +82,7 @@ function attentionHeads(stage, { queries, keys, layers, opens }) {
   );
   pinned = from[opens.query] ?? null;
   goToLayer(opens.layer, opens.head);
+  whenSeen(stage, look);
 }
 
 start("attention_heads", attentionHeads);

@@ -52,7 +52,7 @@ function attentionSteps(stage, given) {
       if (cell.tagName === "TD") cell.tabIndex = r === i && c === j ? 0 : -1;
     }
     work.textContent = name
-      ? `“${tokens[i]}”, ${blend ? `number ${j + 1}` : `“${tokens[j]}”`}: ${steps[step].work(i, j)} = ${number(results[name][i][j])}` : "";
+      ? `“${tokens[i]}”, ${blend ? `number ${j}` : `“${tokens[j]}”`}: ${steps[step].work(i, j)} = ${number(results[name][i][j])}` : "";
   }
 
   function compute() {
@@ -102,11 +102,11 @@ function attentionSteps(stage, given) {
 
   const at = (name, i, j) => ({ "data-name": name, "data-row": i, "data-column": j });
   const grid = (name, title, columns) => matrix(title, tokens, columns, (i, j) => el("td", at(name, i, j)));
-  const inputs = (name, title) => matrix(title, tokens, given[name][0].map((_, d) => `${d + 1}`), (i, d) => el("td", {},
-    el("input", { type: "number", step: 0.1, ...at(name, i, d), "aria-label": `${name} of ${tokens[i]}, number ${d + 1}`, input: edit })));
+  const inputs = (name, title) => matrix(title, tokens, given[name][0].map((_, d) => `${d}`), (i, d) => el("td", {},
+    el("input", { type: "number", step: 0.1, ...at(name, i, d), "aria-label": `${name} of ${tokens[i]}, number ${d}`, input: edit })));
   const tables = {
     scores: grid("scores", "Scores QKᵀ", tokens), scaled: grid("scaled", "Scores ÷ √D", tokens), masked: grid("masked", "After the mask", tokens),
-    weights: grid("weights", "Weights", tokens), output: grid("output", "Output: weights × V", given.value[0].map((_, d) => `${d + 1}`)),
+    weights: grid("weights", "Weights", tokens), output: grid("output", "Output: weights × V", given.value[0].map((_, d) => `${d}`)),
   };
   const button = (text, click) => el("button", { type: "button", click }, text);
   const buttons = steps.map(({ label }, i) => button(`${i + 1}  ${label}`, () => go(i)));

@@ -57,10 +57,12 @@ function beamTree(stage, { steps, opens, best }) {
     const cell = (i, j) => [
       () => el("td", { "data-name": "kept", "data-row": i, "data-column": 0, "data-value": all[i].logProbability }, number(all[i].logProbability)),
       () => el("td", { "data-name": "kept", "data-row": i, "data-column": 1, "data-value": all[i].score }, number(all[i].score)),
-      () => el("td", {}, all[i].state),
-      () => el("td", { style: "text-align: left" }, all[i].text),
+      () => el("td", { class: "w" }, all[i].state),
+      () => el("td", { class: "w" }, all[i].text),
     ][j]();
-    list.replaceChildren(matrix(`After step ${last + 1}`, all.map((_, i) => `${i + 1}`), columns, cell, true));
+    const table = matrix(`After step ${last + 1}`, all.map((_, i) => `${i + 1}`), columns, cell, true);
+    for (const name of [...table.querySelectorAll("th[scope=col]")].slice(2)) name.classList.add("w");
+    list.replaceChildren(table);
   }
 
   function explain(button) {
@@ -69,19 +71,14 @@ function beamTree(stage, { steps, opens, best }) {
     every.forEach((node) => { node.tabIndex = node === button ? 0 : -1; });
   }
 
-  const control = slider("Step", { min: 1, max: steps.length, value: opens + 1 }, (n) => `${n} of ${steps.length}`, (n) => show(n - 1));
-  const input = control.querySelector("input");
-  const turn = (by, text, label) => el("button", { type: "button", "aria-label": label, click: () => {
-    input.valueAsNumber += by;
-    input.dispatchEvent(new Event("input"));
-  } }, text);
+  const control = stepper("Step", { min: 1, max: steps.length, value: opens + 1 }, (n) => `${n} of ${steps.length}`, (n) => show(n - 1));
   const size = { width: steps.length * WIDTH - WIDTH + BOX, height: rows * HEIGHT };
   const tree = el("div", { role: "group", "aria-label": "the tree", style: `position: relative; width: ${size.width}px; height: ${size.height}px; margin: 3px` },
     el("svg", { "aria-hidden": "true", viewBox: `0 0 ${size.width} ${size.height}`, style: `position: absolute; inset: 0; width: ${size.width}px; height: ${size.height}px` }, ...lines.slice(1).flat()),
     ...every);
   roam(tree, "button", every[0], explain);
   const key = (state, words) => el("span", { style: `display: inline-block; padding: 0 0.5em; margin-right: 0.6em; ${looks[state]}` }, words);
-  stage.append(el("div", { class: "bar" }, control, turn(-1, "−", "one step back"), turn(1, "+", "one step on")), counted,
+  stage.append(control, counted,
     el("div", { class: "scroll" }, tree), says, el("p", { class: "note" }, key("live", "live"), key("finished", "finished"), key("dropped", "dropped")), list);
   show(opens);
 }

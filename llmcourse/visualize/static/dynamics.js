@@ -1,13 +1,14 @@
 /** A head at every stored step of training: a slider over the steps, and lines of what was measured on the way. */
 function dynamics(stage, { queries, keys, steps, names, frames, curves, logX, opens }) {
   const W = 240, H = 80, PAD = 6;
-  let frame = opens.frame, { layer, head } = opens, chosen = [0, 0];
+  let frame = opens.frame, { layer, head } = opens, chosen = opens.cell;
   const says = live("work"), panels = el("div", { class: "side" });
   const cells = queries.map((_, i) => keys.map((_, j) => numberCell("weights", i, j)));
   const all = [...steps, ...curves.flatMap((curve) => curve.steps)];
   const warp = (step) => (logX ? Math.log(step + 1) : step);
   const [first, last] = [warp(Math.min(...all)), warp(Math.max(...all))];
-  const short = (x) => `${+x.toPrecision(4)}`.replace("-", "−");
+  const short = (x) => x.toFixed(Math.abs(x) < 10 ? 3 : 2).replace(/^-([.0]+)$/, "$1").replace("-", "−");
+  const tables = [...stage.parentElement.querySelectorAll(":scope > details [data-step]")];
 
   /** A line over the steps, and a mark at the chosen one: the last value that was measured by then. */
   function panel({ name, steps: xs, values }, range) {
@@ -32,22 +33,19 @@ function dynamics(stage, { queries, keys, steps, names, frames, curves, logX, op
     }));
     const followed = { name: `“${queries[i]}” to “${keys[j]}”`, steps, values: frames.map((maps) => maps[layer][head][i][j]) };
     panels.replaceChildren(panel(followed, [0, 1]), ...curves.map((curve) => panel(curve)));
+    for (const part of tables) part.hidden = +part.dataset.step !== steps[frame];
     says.textContent = `Step ${steps[frame]}: “${queries[i]}” gives “${keys[j]}” ${weights[i][j].toFixed(3)}. Choose a cell to follow it.`;
   }
 
-  const control = slider("Step", { min: 0, max: steps.length - 1, value: frame }, (n) => `${steps[n]}`, (n) => { frame = opens.frame = n; draw(); });
-  const input = control.querySelector("input");
-  const turn = (by, text, label) => el("button", { type: "button", "aria-label": label, click: () => {
-    input.valueAsNumber += by;
-    input.dispatchEvent(new Event("input"));
-  } }, text);
+  const control = stepper("Step", { min: 0, max: steps.length - 1, value: frame }, (n) => `${steps[n]}`, (n) => { frame = opens.frame = n; draw(); });
   const table = matrix("Rows are queries, columns are keys", queries, keys, (i, j) => cells[i][j]);
-  roam(table, "td[data-name]", cells[0][0], ({ dataset: { row, column } }) => { chosen = [+row, +column]; draw(); });
+  roam(table, "td[data-name]", cells[chosen[0]][chosen[1]], ({ dataset: { row, column } }) => { chosen = [+row, +column]; draw(); });
   stage.append(
-    el("div", { class: "bar" }, control, turn(-1, "−", "one step back"), turn(1, "+", "one step on")),
+    control,
     headChoice(names, frames[0].map((heads) => heads.length), opens, (l, h) => { layer = opens.layer = l; head = opens.head = h; draw(); }),
     says, el("div", { class: "side" }, table, panels));
   draw();
+  whenSeen(table, () => reveal(cells[chosen[0]][chosen[1]]));
 }
 
 start("dynamics", dynamics);

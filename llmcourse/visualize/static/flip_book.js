@@ -3,6 +3,8 @@ function flipBook(stage, choices) {
   const pages = [...stage.parentElement.querySelectorAll(":scope > .pages > .page")];
   const chosen = choices.map(() => 0);
 
+  for (const page of pages) page.querySelector(":scope > .note").hidden = true; // what the controls say
+
   function show() {
     const number = choices.reduce((sum, { values }, i) => sum * values.length + chosen[i], 0);
     pages.forEach((page, i) => { page.hidden = i !== number; });

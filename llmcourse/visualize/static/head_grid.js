@@ -18,7 +18,7 @@ function headGrid(stage, { queries, keys, names, maps, opens }) {
       return cell;
     }));
     roam(large, "td[data-name]", large.querySelector("td[data-name]"), ({ dataset: { row, column, value } }) => {
-      says.textContent = `${title}: “${queries[row]}” gives “${keys[column]}” ${(+value).toFixed(6)} of its attention.`;
+      says.textContent = `${title}: “${queries[row]}” gives “${keys[column]}” ${(+value).toFixed(3).replace(/^-(0\.000)$/, "$1")} of its attention.`;
     });
     const mean = weights.reduce((sum, row) => sum + Math.max(...row), 0) / weights.length;
     says.textContent = `${title}: a query's largest weight is ${mean.toFixed(2)} on average.`;

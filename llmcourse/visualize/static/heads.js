@@ -10,6 +10,16 @@ function pick(label, texts, changed, first = 0) {
   return box;
 }
 
+/** A slider over the numbers up to `last`, with a button for one step back and one for one step on. */
+function stepper(label, range, show, changed) {
+  const control = slider(label, range, show, changed), input = control.querySelector("input");
+  const turn = (by, text, says) => el("button", { type: "button", "aria-label": says, click: () => {
+    input.valueAsNumber += by;
+    input.dispatchEvent(new Event("input"));
+  } }, text);
+  return el("div", { class: "bar" }, control, el("span", { class: "pair" }, turn(-1, "−", "one step back"), turn(1, "+", "one step on")));
+}
+
 /** Choices of a layer and of one of its heads; `changed(layer, head)` is called at each choice. */
 function headChoice(names, counts, opens, changed) {
   const box = el("span", { class: "bar" });

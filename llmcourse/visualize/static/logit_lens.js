@@ -27,6 +27,7 @@ function logitLens(stage, { layers, tokens, cells }) {
     el("p", { class: "note key" }, "The stronger a cell's colour, the surer the model. ", el("i", { class: "swatch gold" }), " It names the token that does come next."),
     says, list, el("p", { class: "note" }, "A full bar is probability 1."));
   show(first);
+  whenSeen(table, () => reveal(first));
 }
 
 start("logit_lens", logitLens);

@@ -80,7 +80,7 @@ function maskPainter(stage, { tokens, mask, layers, most, output, presets }) {
       const lit = places.map((i) => passes(level, i)), above = level < layers && places.map((i) => passes(level + 1, i));
       const line = (i, j, to, width, on) => el("line", { x1: x(i), x2: x(j), y1: y(level), y2: y(to), "vector-effect": "non-scaling-stroke", "stroke-width": width, "stroke-linecap": "round", style: `opacity: ${on ? 1 : 0.13}` });
       places.forEach((i) => dots.push(line(i, i, level, 9, lit[i])));
-      if (above) places.forEach((s) => places.forEach((t) => { if (s === t || mask[t][s]) lines.push(line(s, t, level + 1, mask[t][s] ? 1.5 : 0.7, lit[s] && above[t])); }));
+      if (above) places.forEach((s) => places.forEach((t) => { if (s === t || mask[t][s]) lines.push(line(s, t, level + 1, mask[t][s] ? 3 : 1, lit[s] && above[t])); }));
     }
     paths.replaceChildren(el("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", height, "aria-hidden": "true" }, ...lines, ...dots));
   }
@@ -116,7 +116,6 @@ function maskPainter(stage, { tokens, mask, layers, most, output, presets }) {
   const depth = slider("Layers", { min: 1, max: most, value: layers }, (n) => `${n}`, (n) => { layers = n; draw(); });
   rove();
   const reach = matrix("Layers from input (column) to output (row)", tokens, tokens, (i, j) => reaches[i][j], true);
-  for (const name of [grid, reach].flatMap((box) => [...box.querySelectorAll("th[scope=col]")])) name.style.maxWidth = "min(7em, 10vw)";
   stage.append(
     el("div", { class: "bar" }, presetBox, depth),
     el("div", { class: "side" }, grid, reach),
@@ -125,6 +124,9 @@ function maskPainter(stage, { tokens, mask, layers, most, output, presets }) {
     el("p", { class: "note" }, "Outputs above, inputs below. A thick line is a look that the mask allows; a thin one is the residual stream."),
   );
   draw();
+  for (const box of [grid.firstChild, reach]) whenSeen(box, () => { // no finger can paint and scroll
+    if (box.scrollWidth > box.clientWidth) for (const name of box.querySelectorAll("th[scope=col]")) name.style.maxWidth = `${Math.floor(68 / T)}vw`;
+  });
 }
 
 start("mask_painter", maskPainter);

@@ -8,13 +8,8 @@ function mergeSteps(stage, { total, characters, steps }) {
     says.textContent = `${last} ${tokens.length} tokens, ${(characters / tokens.length).toFixed(2)} characters a token.`;
   }
 
-  const control = slider("Merges", { min: 0, max: steps.length - 1, value: 0 }, (n) => `${steps[n].merges} of ${total}`, show);
-  const input = control.querySelector("input");
-  const turn = (by, text, label) => el("button", { type: "button", "aria-label": label, click: () => {
-    input.valueAsNumber += by;
-    input.dispatchEvent(new Event("input"));
-  } }, text);
-  stage.append(el("div", { class: "bar" }, control, turn(-1, "−", "one step back"), turn(1, "+", "one step on")), line, says);
+  const control = stepper("Merges", { min: 0, max: steps.length - 1, value: 0 }, (n) => `${steps[n].merges} of ${total}`, show);
+  stage.append(control, line, says);
   show(0);
 }
 

@@ -11,12 +11,14 @@ function binned(logits, labels, nBins, temperature) {
 }
 
 function reliability(stage, { logits, labels, bins: nBins, temperature, fitted, most }) {
-  const size = 240, edge = 6, at = (share) => edge + (size - 2 * edge) * share;
+  const size = 260, edge = 16, at = (share) => edge + (size - 2 * edge) * share;
   const bars = Array.from({ length: nBins }, (_, i) => el("rect", { x: at(i / nBins) + 1, width: (size - 2 * edge) / nBins - 2, style: "fill: var(--full)" }));
   const ticks = bars.map(() => el("line", { style: "stroke: var(--tick); stroke-width: 3; transition: none" }));
   const picture = el("svg", { viewBox: `0 0 ${size} ${size}`, "aria-hidden": "true", style: `width: ${size}px; max-width: 100%` },
     el("line", { class: "axis", x1: at(0), x2: at(1), y1: at(1), y2: at(1), style: "stroke: var(--edge)" }),
     el("line", { class: "axis", x1: at(0), x2: at(0), y1: at(0), y2: at(1), style: "stroke: var(--edge)" }),
+    ...[[at(0), size - 2, 0], [at(1), size - 2, 1], [edge / 2 - 1, at(1), 0], [edge / 2 - 1, at(0) + 8, 1]].map(([x, y, n]) =>
+      el("text", { x, y, "font-size": 13, "text-anchor": "middle", style: "fill: var(--soft)" }, `${n}`)),
     ...bars,
     el("line", { x1: at(0), x2: at(1), y1: at(1), y2: at(0), style: "stroke: var(--ink); stroke-dasharray: 4 4" }),
     ...ticks);
@@ -42,15 +44,22 @@ function reliability(stage, { logits, labels, bins: nBins, temperature, fitted, 
   }
 
   const turn = slider("Temperature", { min: 0.25, max: most, step: 0.05, value: temperature }, (t) => t.toFixed(2), draw);
-  const set = (t) => { const input = turn.querySelector("input"); input.value = t; input.dispatchEvent(new Event("input")); draw(t); };
+  const input = turn.querySelector("input"), free = () => { input.step = "any"; }, stepped = () => { input.step = 0.05; };
+  /** A temperature may lie between the slider's steps, until the slider is moved. */
+  const set = (t) => {
+    free();
+    input.value = t;
+    input.dispatchEvent(new Event("input"));
+  };
+  for (const event of ["pointerdown", "keydown"]) input.addEventListener(event, stepped);
   stage.append(
     el("div", { class: "bar" }, turn, ...(fitted ? [el("button", { type: "button", click: () => set(fitted) }, "As fitted")] : [])),
     says,
     el("div", { class: "side" }, picture,
       matrix("Bins of confidence", bars.map((_, i) => `to ${((i + 1) / nBins).toFixed(1)}`), columns, (i, j) => cells[i][j], true)),
-    el("p", { class: "note" }, el("i", { class: "swatch" }), "share of right answers", el("i", { class: "swatch", style: "background: var(--tick)" }), "mean confidence in the bin. Calibrated: each bar reaches its line."),
+    el("p", { class: "note" }, el("i", { class: "swatch" }), "share of right answers", el("i", { class: "swatch", style: "background: var(--tick)" }), "mean confidence in the bin. Across: confidence; up: share right. Calibrated: each bar reaches its line."),
   );
-  draw(temperature);
+  set(temperature);
 }
 
 start("reliability", reliability);

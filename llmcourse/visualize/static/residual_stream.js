@@ -15,9 +15,9 @@ function residualStream(stage, { tokens, parts, adds, stream, push, towards, pos
     const svg = el("svg", { viewBox: `0 0 120 ${HEIGHT}`, "aria-hidden": "true", style: `width: 120px; height: ${HEIGHT}px` }, added, before, after);
     return { before, after, added, svg };
   });
-  const columns = ["the stream", "adds", "stream after", ...(push ? ["push"] : [])];
-  const kinds = [null, "adds", "stream", "push"];
-  const cells = parts.map((_, i) => columns.map((_, j) => j
+  const columns = [...(push ? ["push"] : []), "the stream", "adds", "stream after"];
+  const kinds = [...(push ? ["push"] : []), null, "adds", "stream"];
+  const cells = parts.map((_, i) => columns.map((_, j) => kinds[j]
     ? el("td", { "data-name": kinds[j], "data-row": i, class: kinds[j] === "push" && "heat" })
     : el("td", { style: "padding-block: 0" }, drawings[i].svg)));
 
@@ -27,13 +27,13 @@ function residualStream(stage, { tokens, parts, adds, stream, push, towards, pos
       before.style.strokeWidth = i ? thick(stream[i - 1][position]) : 0;
       after.style.strokeWidth = thick(stream[i][position]);
       added.style.strokeWidth = thick(adds[i][position]);
-      for (const [j, values] of [[1, adds], [2, stream], [3, push]]) {
+      for (const [kind, values] of Object.entries({ adds, stream, push })) {
         if (!values) continue;
-        const value = values[i][position], cell = cells[i][j];
+        const value = values[i][position], cell = cells[i][kinds.indexOf(kind)], pushes = kind === "push";
         cell.dataset.value = value;
-        cell.textContent = j === 3 ? signed(value) : number(value);
-        cell.style.setProperty("--heat", j === 3 ? Math.abs(value) / strongest : 0);
-        cell.classList.toggle("minus", j === 3 && value < 0);
+        cell.textContent = pushes ? signed(value) : number(value);
+        cell.style.setProperty("--heat", pushes ? Math.abs(value) / strongest : 0);
+        cell.classList.toggle("minus", pushes && value < 0);
       }
     });
     const most = adds.map((row) => row[position]).reduce((best, x, i, all) => (x > all[best] ? i : best), 0);

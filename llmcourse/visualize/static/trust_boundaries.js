@@ -1,7 +1,7 @@
 /** Whose words reach an answer: the tokens of a prompt in the boxes of those who said them, each the more coloured the larger its share. */
 function trustBoundaries(stage, { models, opens }) {
   const names = Object.keys(models), seen = { model: opens.model, said: opens.said, trace: opens.trace };
-  const says = live("work"), boxes = el("div", { class: "stage" }), shares = el("ol", { class: "bars" }), pickers = el("span", { class: "bar" });
+  const says = live("work"), boxes = el("div", { class: "stage" }), shares = el("ol", { class: "bars zones" }), pickers = el("span", { class: "bar" });
   const model = () => models[names[seen.model]];
 
   function draw() {
@@ -15,10 +15,11 @@ function trustBoundaries(stage, { models, opens }) {
     const zonesHere = [...new Set(zones)];
     boxes.replaceChildren(...zonesHere.map((zone) => el("div", { "data-zone": zone, style: "border: 1px solid var(--edge); border-radius: 6px; padding: 0.3rem 0.6rem" },
       el("strong", {}, zone), " ", el("span", { class: "pieces" }, ...tokens.flatMap((_, i) => (zones[i] === zone ? [chip(i), " "] : []))))));
-    const rows = [...zonesHere.map((zone) => [zone, sum((i) => zones[i] === zone)]), ["injected", sum((i) => injected.includes(i))]];
-    shares.replaceChildren(...rows.map(([zone, share]) => el("li", {}, el("span", { class: "word", title: zone }, zone),
+    const drawn = sum((i) => injected.includes(i)), within = zonesHere.findLast((zone) => injected.some((i) => zones[i] === zone)) ?? zonesHere.at(-1);
+    const rows = zonesHere.flatMap((zone) => [[zone, sum((i) => zones[i] === zone)], ...(zone === within ? [["injected", drawn]] : [])]);
+    shares.replaceChildren(...rows.map(([zone, share]) => el("li", { class: zone === "injected" && "within" }, el("span", { class: "word", title: zone }, zone === "injected" ? "of which injected" : zone),
       el("span", { class: "track" }, el("span", { class: "fill", style: `--share: ${share}` })), el("span", { class: "number", "data-share": zone, "data-value": share }, share.toFixed(2)))));
-    says.textContent = `${names[seen.model]}: “${model().said[seen.said]}” draws ${rows.at(-1)[1].toFixed(2)} from the injected words.`;
+    says.textContent = `${names[seen.model]}: “${model().said[seen.said]}” draws ${drawn.toFixed(2)} from the injected words.`;
   }
 
   function pick(number) {

@@ -2,7 +2,7 @@
 
 /** An element with attributes (a function listens to the event of that name) and children; text stays text. */
 function el(tag, attributes = {}, ...children) {
-  const space = ["svg", "line", "rect", "polyline", "circle"].includes(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
+  const space = ["svg", "line", "rect", "polyline", "circle", "text"].includes(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
   const element = document.createElementNS(space, tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name, value);
@@ -45,6 +45,18 @@ function matrix(caption, rows, columns, cell, reach = false) {
     el("tr", {}, el("th", { scope: "row", title: name }, name), ...columns.map((_, j) => cell(i, j))));
   const box = reach ? { tabindex: 0, role: "region", "aria-label": caption } : {};
   return el("div", { class: "scroll", ...box }, el("table", {}, el("caption", {}, caption), head, ...body));
+}
+
+/** Scroll the box of a cell, not the page, sideways until it stands beside the names of the rows. */
+function reveal(cell) {
+  const box = cell.closest(".scroll"), frame = box.getBoundingClientRect(), here = cell.getBoundingClientRect();
+  const left = frame.left + cell.parentElement.firstElementChild.offsetWidth;
+  if (here.left < left || here.right > frame.right) box.scrollLeft += (here.left + here.right - left - frame.right) / 2;
+}
+
+/** Call once the element has a size: when it is on the page and not hidden. */
+function whenSeen(element, call) {
+  new ResizeObserver((_, observer) => element.offsetWidth && (observer.disconnect(), call())).observe(element);
 }
 
 /** Probabilities from scores; all zeros where every score is minus infinity: there is nothing to choose from. */
