@@ -336,6 +336,7 @@ def test_curves_are_named_at_their_ends_without_overlap():
         ([0.5, 0.5], [0.45, 0.55]),
         ([0.5, 0.52, 0.9], [0.46, 0.56, 0.9]),
         ([0.2, 0.4, 0.41, 0.42], [0.2, 0.31, 0.41, 0.51]),  # three around their middle, which is 0.41
+        ([0.01, 0.02, 0.9], [0.0, 0.1, 0.9]),  # none stands below the axis
         ([], []),
     ],
 )

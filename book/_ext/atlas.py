@@ -64,9 +64,10 @@ def write(app: Sphinx, page: str, source: list[str]) -> None:
     if MARK not in source[0]:
         raise ValueError(f"{PAGE} no longer holds the line {MARK}, where the atlas belongs")
     where, parts, title = places(app), [], None
-    for exercise, found in groupby(misconceptions(), key=lambda one: one.exercise):
-        if exercise.__name__ not in where:
-            continue  # its chapter is not in the book yet
+    order = {name: number for number, name in enumerate(where)}  # a chapter that is not in the book yet has none
+    known = [one for one in misconceptions() if one.exercise.__name__ in order]
+    known.sort(key=lambda one: order[one.exercise.__name__])
+    for exercise, found in groupby(known, key=lambda one: one.exercise):
         if where[exercise.__name__][1] != title:
             title = where[exercise.__name__][1]
             parts.append(f"## {title}\n")

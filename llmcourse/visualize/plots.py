@@ -117,10 +117,8 @@ def curves(
         if len(xs) != len(ys) or len(xs) == 0:
             raise ValueError(f"the curve {name!r} has {len(xs)} xs and {len(ys)} ys; give one y for each x")
         colour = COLOURS[number % len(COLOURS)]
-        marker, is_cut = "o" if len(xs) < 12 else None, y_limits is not None
-        ax.plot(
-            xs, ys, color=colour, linewidth=2, marker=marker, label=name, clip_on=is_cut
-        )  # a dot at the edge is whole
+        marker, is_cut = "o" if len(xs) < 12 else None, y_limits is not None  # else a dot at the edge is drawn whole
+        ax.plot(xs, ys, color=colour, linewidth=2, marker=marker, label=name, clip_on=is_cut)
     ax.set(xlabel=x_label, ylabel=y_label)
     ax.set(xscale="log" if log_x else "linear", yscale="log" if log_y else "linear")
     measured = sorted({x for xs, _ in series.values() for x in xs})
@@ -220,7 +218,7 @@ def _mark_floor(line: Callable, floor: int | float, **style: str) -> None:
 
 
 def _name_lines(ax: Axes) -> None:
-    """Each name beside the right end of its line; where two would touch, or a line ends early, a thin line leads to it."""
+    """Each name beside the right end of its line; where two would touch, or a line ends early, a dotted line leads to it."""
     ax.autoscale_view()  # matplotlib fits the axes lazily, and the places below depend on them
     ends = []
     for line in ax.get_lines():
@@ -230,15 +228,15 @@ def _name_lines(ax: Axes) -> None:
     for (x, y, line), height in zip(ends, _keep_apart([end[1] for end in ends], NAME_HEIGHT), strict=True):
         (name,), colour = _plain([line.get_label()]), line.get_color()
         is_apart = abs(height - y) > NAME_HEIGHT / 4 or x < 0.98
-        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3}
+        leader = {"arrowstyle": "-", "color": colour, "linestyle": ":", "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
         ax.annotate(
-            name, (x, y), (1.012, height), xycoords="axes fraction", textcoords="axes fraction",
+            name, (x, y), (1.03 if is_apart else 1.012, height), xycoords="axes fraction", textcoords="axes fraction",
             va="center", color=colour, annotation_clip=False, arrowprops=leader if is_apart else None,
         )  # fmt: skip
 
 
 def _keep_apart(heights: Sequence[float], least: float) -> list[float]:
-    """The nearest heights, in the sense of least squares, of which none is less than `least` above the one before.
+    """The nearest heights, in the sense of least squares, from 0 on, of which none is less than `least` above the one before.
 
     heights: ascending. Neighbours that would touch form a group around the mean of where they belong.
     """
@@ -248,7 +246,7 @@ def _keep_apart(heights: Sequence[float], least: float) -> list[float]:
         while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
             later = groups.pop()
             groups[-1] += later
-    means = [fmean(group) for group in groups for _ in group]
+    means = [max(0.0, fmean(group)) for group in groups for _ in group]
     return [mean + place * least for place, mean in enumerate(means)]
 
 
