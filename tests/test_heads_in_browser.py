@@ -161,7 +161,7 @@ def test_the_neuron_view_says_how_a_number_comes_about(open_page):
     choose_query(page, 1)
     page.locator("td[data-name=products][data-row='0'][data-column='2']").focus()
     q, k = query[1, 2].item(), key[0, 2].item()
-    text = f"“cat” and “the”, number 3: q {q:.2f} × k {k:.2f} = {q * k:.2f}".replace("-", "\N{MINUS SIGN}")
+    text = f"“cat” and “the”, number 2: q {q:.2f} × k {k:.2f} = {q * k:.2f}".replace("-", "\N{MINUS SIGN}")
     expect(says).to_have_text(text)
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -188,7 +188,7 @@ def test_what_a_query_gives_in_two_sentences_and_what_changed(open_page):
         expected = torch.cat([change[:3], torch.tensor([math.nan]), change[3:]])  # “down” stands in B only
         assert_shows(first, "change", expected[:, None], atol=2e-6)
         i, j = pairs[int(change.abs().argmax())]
-        expect(first.locator(".work")).to_contain_text(f"{in_a[i]:.3f} in A and {in_b[j]:.3f} in B")
+        expect(first.locator(".work")).to_contain_text(f"{in_a[i]:.3f} (A) and {in_b[j]:.3f} (B)")
     assert_shows(second, "map_a", random_maps(1)["first"][0, 0])
 
 
@@ -202,7 +202,7 @@ def test_tokens_that_differ_are_marked(open_page):
 
 def test_the_same_sentence_twice_has_no_change(open_page):
     page = open_page(heads.compare(other_maps(), OTHER_TOKENS, other_maps(), OTHER_TOKENS, query=3))
-    expect(page.locator(".work")).to_have_text("“down” gives each key the same in A and in B.")
+    expect(page.locator(".work")).to_have_text("“down” gives each key the same weight (A and B).")
     assert_shows(page, "change", torch.zeros(6, 1))
 
 
@@ -212,7 +212,7 @@ def test_the_two_sides_of_a_comparison_can_be_named_and_equal_tokens_need_no_not
     assert page.get_by_role("columnheader", name="after − before").count() == 1
     assert page.locator("caption", has_text="before, all queries").count() == 1
     assert page.get_by_text("≠ marks").count() == 0
-    expect(page.locator(".work")).to_contain_text(" in before and ")
+    expect(page.locator(".work")).to_contain_text(" (before) and ")
 
 
 def test_a_matrix_scrolls_to_the_largest_weight_of_the_chosen_query_and_the_page_does_not(open_page):

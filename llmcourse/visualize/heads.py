@@ -99,7 +99,7 @@ def neuron_view(
     data = {"queries": list(tokens), "keys": list(keys), "opens": {"query": opens}}
     data |= {"query": rounded(query, NEURON_DECIMALS), "key": rounded(key, NEURON_DECIMALS)}
     data["bias"] = None if bias is None else _finite(bias)
-    dimensions = range(1, D + 1)
+    dimensions = range(D)
     twin = matrix_table("softmax(QKᵀ/√D): weights, a row a query", tokens, keys, weights)
     twin += matrix_table("Scores QKᵀ/√D", tokens, keys, query @ key.T / math.sqrt(D))
     twin += matrix_table("Q: queries", tokens, dimensions, query) + matrix_table("K: keys", keys, dimensions, key)

@@ -33,8 +33,8 @@ function compare(stage, { tokens, sides: [A, B], titles, names, maps, rows, open
     }
     const top = both.reduce((best, change, i) => (change !== null && (best < 0 || Math.abs(change) > Math.abs(both[best])) ? i : best), -1);
     const same = Math.abs(both[top]) < 0.0005;
-    says.textContent = same ? `“${name(chosen)}” gives each key${isSame ? "" : " that stands in both sentences"} the same in ${A} and in ${B}.`
-      : `The largest change of “${name(chosen)}”: it gives “${name(rows[top])}” ${plain(given.a[rows[top].a])} in ${A} and ${plain(given.b[rows[top].b])} in ${B}.`;
+    says.textContent = same ? `“${name(chosen)}” gives each key${isSame ? "" : " that stands in both sentences"} the same weight (${A} and ${B}).`
+      : `The largest change of “${name(chosen)}”: it gives “${name(rows[top])}” ${plain(given.a[rows[top].a])} (${A}) and ${plain(given.b[rows[top].b])} (${B}).`;
   }
 
   const part = (side) => [...stage.querySelectorAll(`[data-name="map_${side}"].part`)];

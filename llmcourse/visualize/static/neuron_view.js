@@ -18,7 +18,7 @@ function neuronView(stage, { queries, keys, query, key, bias, opens }) {
   const power = (x) => (x === -Infinity ? "0" : `e^${signed(x)}`);
   const written = (numbers, sign) => (numbers.length > FEW ? `${numbers.slice(0, 3).join(sign)}${sign}…${sign}${numbers.at(-1)}` : numbers.join(sign));
   const steps = {
-    products: (j, d) => `number ${d + 1}: q ${number(query[at][d])} × k ${number(key[j][d])} = ${number(now.products[j][d])}`,
+    products: (j, d) => `number ${d}: q ${number(query[at][d])} × k ${number(key[j][d])} = ${number(now.products[j][d])}`,
     sum: (j) => `${written(now.products[j].map(signed), " + ")} = ${number(now.sum[j])}`,
     scaled: (j) => `${number(now.sum[j])} ÷ √${D} = ${number(now.scaled[j])}`,
     masked: (j) => (bias[at][j] === null ? "hidden by the mask: −∞" : `${number(now.scaled[j])} + ${signed(bias[at][j])} = ${number(now.masked[j])}`),
@@ -29,7 +29,7 @@ function neuronView(stage, { queries, keys, query, key, bias, opens }) {
   const gives = { sum: "q · k", scaled: "score", masked: "score", weights: "weight" };
   const says = live("work");
 
-  const dimensions = query[0].map((_, d) => (D > FEW ? NOTHING : `${d + 1}`));
+  const dimensions = query[0].map((_, d) => (D > FEW ? NOTHING : `${d}`));
   const left = matrix("q × k, number by number", ["query q", ...keys], dimensions, (i, d) => numberCell(i ? "products" : "query", i - 1, d));
   const right = matrix("Sum, scale, softmax", ["gives", ...keys], columns.map((name) => titles[name]), (i, c) =>
     (i ? numberCell(columns[c], i - 1, D + c) : el("td", { class: "note" }, gives[columns[c]])));
@@ -55,7 +55,7 @@ function neuronView(stage, { queries, keys, query, key, bias, opens }) {
 
   function explain(cell) {
     const { name, row, column } = cell.dataset;
-    says.textContent = name === "query" ? `“${queries[at]}”, number ${+column + 1} of its query: ${number(query[at][column])}`
+    says.textContent = name === "query" ? `“${queries[at]}”, number ${column} of its query: ${number(query[at][column])}`
       : `“${queries[at]}” and “${keys[row]}”, ${steps[name](+row, +column)}`;
   }
   roam(tables, "td[data-name]", cells[0], explain);
