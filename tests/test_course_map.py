@@ -17,7 +17,9 @@ def own_home(tmp_path, monkeypatch):
 
 
 def test_chapters_come_in_the_order_of_the_course():
-    assert [chapter for chapter, _ in by_chapter()][:4] == ["start here", "language models", "tokens", "self attention"]
+    chapters = [chapter for chapter, _ in by_chapter()]
+    assert chapters[:4] == ["0 · start here", "1 · language models", "2 · tokens", "3 · self attention"]
+    assert {"18b · domains", "20 · capstone assistant"} <= set(chapters)
 
 
 def test_the_map_marks_what_is_solved_tried_and_open():
@@ -60,7 +62,7 @@ def test_the_last_solved_is_told_by_its_day(tmp_path):
 def test_the_map_and_the_command_say_what_is_next_and_what_is_due(capsys):
     PredictShares.check(0.75)
     reviewing.answer(reviewing.cards()[0], False, datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1))
-    wanted = "Next: SameEveryTime, in start here. 1 quiz question is due: python -m llmcourse review"
+    wanted = "Next: SameEveryTime, in chapter 0. 1 quiz question is due: python -m llmcourse review"
     assert repr(course_map()).endswith(f"exercises solved. {wanted}") and wanted in course_map().html
     assert cli.main(["progress"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == wanted

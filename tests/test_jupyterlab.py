@@ -106,7 +106,7 @@ def test_a_view_computes_what_torch_does_after_a_change(notebook):
     view = notebook[0].nth(1)
     query, key, value = example(0)
     assert_steps_equal(view, query, key, value)
-    view.get_by_label("query of sat, number 2").fill("1.5")
+    view.get_by_label("query of sat, number 1").fill("1.5")
     query[2, 1] = 1.5
     assert_steps_equal(view, query, key, value)
 

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import sys
 
 from llmcourse.display import Html, escape
 from llmcourse.exercises import MARKS, Exercise, all_exercises, progress, reviewing
@@ -16,9 +17,15 @@ def state(exercise: type[Exercise]) -> str:
 
 
 def by_chapter() -> list[tuple[str, list[type[Exercise]]]]:
-    """The exercises of each chapter, in the order of the course."""
-    groups = itertools.groupby(all_exercises(), key=lambda exercise: exercise.__module__.rpartition(".")[2])
-    return [(chapter.replace("_", " "), list(exercises)) for chapter, exercises in groups]
+    """The exercises of each chapter, by its number and name, in the order of the course."""
+    groups = itertools.groupby(all_exercises(), key=lambda exercise: exercise.__module__)
+    name = lambda module: module.rpartition(".")[2].replace("_", " ")  # noqa: E731
+    return [(f"{_number(module)} · {name(module)}", list(exercises)) for module, exercises in groups]
+
+
+def _number(module: str) -> int | str:
+    """Of the chapter whose exercises a module holds."""
+    return sys.modules[module].CHAPTER
 
 
 def upcoming() -> type[Exercise] | None:
@@ -36,8 +43,9 @@ def upcoming() -> type[Exercise] | None:
 def next_step() -> str:
     """One line for the learner: the next exercise, and how many quiz questions are due for review."""
     exercise, waiting = upcoming(), reviewing.waiting(datetime.datetime.now(datetime.UTC))
-    chapter = exercise.__module__.rpartition(".")[2].replace("_", " ") if exercise else ""
-    first = f"Next: {exercise.__name__}, in {chapter}." if exercise else "Every exercise is solved."
+    first = "Every exercise is solved."
+    if exercise:
+        first = f"Next: {exercise.__name__}, in chapter {_number(exercise.__module__)}."
     questions = "1 quiz question is" if waiting == 1 else f"{waiting} quiz questions are"
     return f"{first} {questions} due: python -m llmcourse review" if waiting else first
 

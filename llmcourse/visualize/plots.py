@@ -230,7 +230,7 @@ def _name_lines(ax: Axes) -> None:
         is_apart = abs(height - y) > NAME_HEIGHT / 4 or x < 0.98
         leader = {"arrowstyle": "-", "color": colour, "linestyle": ":", "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
         ax.annotate(
-            name, (x, y), (1.03 if is_apart else 1.012, height), xycoords="axes fraction", textcoords="axes fraction",
+            name, (x, y), (1.03 if is_apart else 1.02, height), xycoords="axes fraction", textcoords="axes fraction",
             va="center", color=colour, annotation_clip=False, arrowprops=leader if is_apart else None,
         )  # fmt: skip
 
