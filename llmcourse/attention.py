@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -117,7 +117,7 @@ def causal_mask(T: int, S: int | None = None, device: torch.device | None = None
 
 def padding_mask(tokens: Int[Tensor, "B S"], pad: int) -> Bool[Tensor, "B 1 1 S"]:
     """Nobody may look at padding. The two middle axes stretch over heads and queries; `&` joins it to another mask."""
-    return rearrange(tokens != pad, "B S -> B 1 1 S")
+    return (tokens != pad)[:, None, None]
 
 
 class KVCache:

@@ -117,9 +117,12 @@ def check_rows(tokens: Tensor) -> None:
 def check_tokens(tokens: Tensor, n_vocab: int) -> None:
     """Raise TypeError or ValueError for what cannot be looked up; a negative number would count from a table's end."""
     check_rows(tokens)
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < n_vocab:
+    if not tokens.numel():
+        return
+    lowest, highest = map(int, tokens.aminmax())
+    if lowest < 0 or highest >= n_vocab:
         raise ValueError(
-            f"tokens run from {int(tokens.min())} to {int(tokens.max())}, but this model knows 0 to {n_vocab - 1}; "
+            f"tokens run from {lowest} to {highest}, but this model knows 0 to {n_vocab - 1}; "
             "was the text encoded with another tokenizer?"
         )
 
@@ -205,7 +208,9 @@ class TokenEmbedding(nn.Module):
         start: how many columns came before, from a cache.
         padding: how many tokens at the left of each row only fill it up; the first token after them has place 0.
         """
-        x = self.tokens(tokens) * self.scale
+        x = self.tokens(tokens)
+        if self.scale != 1:
+            x = x * self.scale
         table = self.table if self.positions is None else self.positions.weight
         if table is not None and padding is None:
             x = x + table[start : start + tokens.shape[-1]]

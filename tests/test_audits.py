@@ -10,7 +10,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from tests import lighthouse
-from tests.browsing import BOOK, ROOT, all_pages, served
+from tests.browsing import BOOK, NARROW, ROOT, all_pages, served
 from tests.pages import page as read
 from tests.printing import contents
 
@@ -100,6 +100,19 @@ def test_pictures_keep_their_room_free_and_wait_until_they_come_near():
     assert [
         image["src"] for image in figures if not all(image.get(one) for one in ("width", "height", "loading"))
     ] == []
+
+
+def test_on_a_phone_a_wide_figure_keeps_a_size_at_which_it_can_be_read_and_scrolls_by_itself(browser):
+    wide = [name for name in PAGES if page(name).select(".wide > img")]
+    assert "notebooks/07_bert" in wide and len(wide) > 4
+    tab = browser.new_page(viewport={"width": NARROW, "height": 800})
+    for name in wide:
+        tab.goto((BOOK / f"{name}.html").as_uri())
+        for figure in tab.locator(".wide").all():
+            shown, room, drawn = figure.evaluate("(one) => [one.clientWidth, one.scrollWidth, one.firstChild.width]")
+            assert shown <= NARROW < 600 < room == drawn, name
+        assert tab.evaluate("document.documentElement.scrollWidth") <= NARROW, name
+    tab.close()
 
 
 def test_the_one_style_sheet_has_the_rules_that_pages_use_and_no_fonts_of_icons():

@@ -26,6 +26,7 @@ PRELOAD = re.compile(r'[ \t]*<link rel="preload" as="script"[^>]*>\n?')
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 PICTURE = re.compile(r'<img (?![^>]*\bloading=)([^>]*src="([^"]*_images/[^"]+\.png)"[^>]*?) ?/?>')
 OUTPUT = re.compile(r'<div class="output ([^"]*)">(\s*<div class="highlight"><pre>)(.*?)</pre>', re.DOTALL)
+WIDE = 900  # pixels: a figure of several panels, which a phone would show too small to read
 LONGEST = 200  # characters of a description; a search engine shows fewer
 # A view holds all that it needs, its style too; on a page with ten views a browser would begin ten times to lay it out.
 OWN_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
@@ -107,9 +108,11 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def picture(page: Path, found: re.Match) -> str:
-    """An image that is loaded when it comes near, and whose room is kept free until then."""
+    """An image that is loaded when it comes near, and whose room is kept free until then; a wide one scrolls on a phone."""
     width, height = size((page.parent / found[2]).resolve())
-    return f'<img {found[1]} width="{width}" height="{height}" loading="lazy" decoding="async">'
+    image = f'<img {found[1]} width="{width}" height="{height}" loading="lazy" decoding="async">'
+    frame = '<span class="wide" tabindex="0" role="region" aria-label="A wide figure">'
+    return f"{frame}{image}</span>" if width > WIDE else image
 
 
 def prose(found: re.Match) -> str:
