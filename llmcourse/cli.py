@@ -308,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", help="train a small GPT on text files, or a model that translates")
     command.set_defaults(run=train_command)
-    command.add_argument("--text", nargs="+", type=Path, help="UTF-8 files; without, the Python language reference")
+    command.add_argument("--text", nargs="+", type=Path, help="UTF-8 files; without, Python's own help texts")
     command.add_argument("--source", type=Path, help="UTF-8 file to learn to translate, one sentence a line")
     command.add_argument("--target", type=Path, help="its translation, line by line")
     command.add_argument("--out", type=Path, default=Path("model"), help="folder for model and tokenizer (model)")

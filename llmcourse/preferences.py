@@ -160,7 +160,8 @@ class RewardedBatch(NamedTuple):
 def policy_gradient_loss(model: nn.Module, batch: RewardedBatch) -> Float[Tensor, ""]:
     """-advantage · ln π(reply), averaged: one step makes good replies likelier, and bad ones less likely.
 
-    Its gradient is that of the expected reward while the replies are the model's own, freshly sampled (Williams, 1992).
-    GRPO adds a bound on how far several steps may go on the same sample.
+    With rewards in place of advantages, a step down this loss is a step up the expected reward, as long as the replies are
+    the model's own, freshly sampled (Williams, 1992); dividing by a group's deviation weighs the questions differently.
+    GRPO also averages over a reply's tokens, limits how far several steps may go on one sample, and stays near a reference.
     """
     return -(batch.advantages * answer_log_probability(model, batch.tokens, batch.targets)).mean()

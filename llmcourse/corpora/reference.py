@@ -1,7 +1,7 @@
-"""The Python language reference that ships inside every Python: real English, about half a megabyte, always there.
+"""Python's own help texts, which ship inside every Python: real English, about half a megabyte, always there.
 
-It is the documentation that `help("for")` shows. Its text differs a little from one Python version to the next. Source:
-The Python Language Reference, Python Software Foundation, PSF licence.
+They are what `help("for")` shows: most are pages of the language reference, some of the library's. They differ
+a little from one Python version to the next. Source: The Python documentation, Python Software Foundation, PSF licence.
 """
 
 from pydoc_data import topics

@@ -202,7 +202,8 @@ class PadOnTheLeft(Exercise):
         "Write `left_padded(rows, pad)` for a list of lists of ids. A model that writes goes on at the end of each row, so short "
         "rows are filled up on the left. Return three tensors of whole numbers, each of shape (rows, longest): the ids with "
         "`pad` in front; the mask, 1 at ids of the row and 0 at padding; and the positions, 0, 1, 2, ... from each row's own "
-        "first id, and 0 at padding. GPT-2 pads with its end-of-text token, so `pad` may also stand inside a row."
+        "first id, and 0 at padding. GPT-2 has no padding token, and its end-of-text token is often used as one, so `pad` may "
+        "also stand inside a row."
     )
     difficulty, minutes = 2, 10
     hints = (
