@@ -25,6 +25,7 @@ FIRST_CELL = (
     'if "google.colab" in sys.modules:\n    %pip install --quiet llmcourse'
 )
 TAGS = {"nbval-ignore-output", "exercise", "raises-exception", "hide-input"}
+WORK = re.compile(r"https://(?:arxiv\.org/abs/|doi\.org/|aclanthology\.org/)([^\s)]+)")  # the address of a paper
 NEAR = 8  # cells of code after a figure, in one of which a claim says what it shows
 
 
@@ -236,6 +237,17 @@ def code_in_prose_uses_names_that_there_are(chapter: Chapter) -> Iterator[str]:
             yield from sorted(used - bound(tree) - known)
 
 
+@cache
+def references() -> str:
+    """The list of references, in lower case: names of papers on doi.org are written in both."""
+    return (ROOT / "book/references.bib").read_text(encoding="utf-8").lower()
+
+
+def works_that_are_cited_stand_in_the_references(chapter: Chapter) -> Iterator[str]:
+    for cell in chapter.prose:
+        yield from (name for name in WORK.findall(cell.source) if name.lower().rstrip("/") not in references())
+
+
 def an_answer_has_the_name_that_its_card_asks_for(chapter: Chapter) -> Iterator[str]:
     cards = {cell.metadata["exercise"]: cell.source for cell in chapter.prose if "exercise" in cell.metadata}
     for cell in filter(is_exercise, chapter.code):
@@ -270,6 +282,7 @@ RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     notebook_defines_nothing_that_the_package_defines,
     shown_code_is_that_of_the_package,
     code_in_prose_uses_names_that_there_are,
+    works_that_are_cited_stand_in_the_references,
     an_answer_has_the_name_that_its_card_asks_for,
     chapter_has_all_its_parts,
 )

@@ -183,6 +183,11 @@ STORED = (
     defect("a directive", lambda n: add(n, new_markdown_cell("```{note}\nx\n```")), "prose_is_plain_markdown"),
     defect("a role", lambda n: add(n, new_markdown_cell("as {cite:t}`x` says")), "prose_is_plain_markdown"),
     defect(
+        "a paper that the references do not know",
+        lambda n: add(n, new_markdown_cell("[Nobody, 2020](https://arxiv.org/abs/2000.00000)")),
+        "works_that_are_cited_stand_in_the_references",
+    ),
+    defect(
         "two sections in a cell", lambda n: add(n, new_markdown_cell("x\n\n## A\n\ny")), "a_heading_begins_its_cell"
     ),
     defect("a long cell", lambda notebook: add(notebook, code("\n".join(["x = 1"] * 21))), "cells_are_small"),
