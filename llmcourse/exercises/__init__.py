@@ -70,7 +70,7 @@ CHANGED_INPUT = Raised(
     "your code changes the arguments that it is given; work on a copy (`x.clone()` of a tensor, `x.copy()` of a list or dictionary)",
 )
 
-NAN_BESIDES = " And apart from that, your result holds NaN: a 0/0 or inf - inf happened on the way."
+NAN_BESIDES = " And apart from that, your result holds NaN: a 0/0, inf - inf or 0 * inf happened on the way, or a root or logarithm below 0."
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,7 @@ class HideWords(Exercise):
         "between 0.8 and 0.9, or above.",
         "`tokens.masked_fill(~chosen, -100)` are the targets. Take the random tokens from a list of the ordinary ones.",
     )
-    praise = (
-        "correct: your shares are within five standard deviations of 80, 10 and 10 %, and no special token was touched."
-    )
+    praise = "correct: your shares lie within 0.025 of 0.8 and 0.1, and no special token was touched."
 
     @classmethod
     def probes(cls, seed):
@@ -252,7 +250,7 @@ class MaskedLoss(Exercise):
     def sum_for_mean(logits, targets):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
 
-    @mistake("You divide by all places. Six of seven of them were not hidden: divide by the number that count.")
+    @mistake("You divide by all places. Most of them were not hidden: divide by the number that count.")
     def mean_over_all_places(logits, targets):
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
         return losses / targets.numel()

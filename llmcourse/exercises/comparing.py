@@ -67,6 +67,8 @@ def difference(observed: Any, expected: Any, tolerance: float = 1e-5) -> str:
     if _is_number(expected) and _is_number(observed):
         return "your code returned NaN." if math.isnan(observed) else _apart(float(expected), float(observed), 6)
     place = _first_difference(observed, expected, tolerance)
+    if place is not None and observed[place] is None:
+        return f"at [{place!r}], None stands where {_kind(expected[place])} is expected."
     if place is not None:
         return f"at [{place!r}], " + difference(observed[place], expected[place], tolerance).replace("your code", "it")
     if type(observed) is not type(expected):
@@ -102,7 +104,10 @@ def _tensor_difference(observed: Any, expected: Tensor, tolerance: float) -> str
         )
     if observed.is_floating_point() and observed.isnan().any() and not expected.isnan().any():
         count = int(observed.isnan().sum())
-        return f"the result holds NaN in {count} of {observed.numel()} places: a 0/0 or inf - inf happened on the way."
+        return (
+            f"the result holds NaN in {count} of {observed.numel()} places: a 0/0, inf - inf or 0 * inf happened on the "
+            "way, or a root or logarithm below 0."
+        )
     tolerance = tolerance if expected.is_floating_point() else 0.0
     right = torch.isclose(observed, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     gap = (observed.double() - expected.double()).abs().nan_to_num(nan=math.inf).masked_fill(right, -1.0)

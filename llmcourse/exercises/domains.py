@@ -71,7 +71,7 @@ class RouteToOne(Exercise):
         "`outputs[torch.arange(T), chosen]` takes one row for each token.",
         "Multiply by `gate[:, None]`: without the gate nothing tells the router whether it chose well.",
     )
-    praise = "correct. Through the gate, and only through it, the router learns."
+    praise = "correct. Only through the gate does the router learn from the prediction."
 
     @classmethod
     def probes(cls, seed):

@@ -204,8 +204,8 @@ class ShiftRight(Exercise):
         return torch.cat([torch.full_like(targets[:, :1], begin), targets[:, :-1]], dim=1)
 
     @mistake(
-        "Your tokens have become numbers with a decimal point; a column made by `torch.full` or `torch.ones` does that "
-        "when its type is not given. An embedding wants whole numbers: `torch.full_like(targets[:, :1], begin)`."
+        "Your tokens have become numbers with a decimal point; a column made by `torch.ones`, or by `torch.full` with "
+        "a number such as 1.0, does that when its type is not given. An embedding wants whole numbers: `torch.full_like(targets[:, :1], begin)`."
     )
     def becomes_floating(targets, begin, pad):
         shifted = torch.cat([torch.full((len(targets), 1), float(begin)), targets[:, :-1]], dim=1)
@@ -343,8 +343,8 @@ class DecoderMask(Exercise):
         return torch.ones(T, T, dtype=torch.bool).tril() & (tokens != pad)[:, None, :, None]
 
     @mistake(
-        "You hid the queries that are padding as well. Their rows are then empty, and softmax over nothing is NaN; what "
-        "padding itself looks at does not matter, for nobody reads it."
+        "You hid the queries that are padding as well. That empties their rows, though they could look at the words before "
+        "them. Only keys are to be hidden: what padding itself looks at nobody reads."
     )
     def hides_queries_too(tokens, pad):
         words, T = tokens != pad, tokens.shape[1]

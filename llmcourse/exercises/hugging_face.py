@@ -328,7 +328,10 @@ class CountTheBytes(Exercise):
     def weights_alone(model, length, batch, each, training):
         return _total(model, _cached(model, length, batch), each, training, n_kept=1)
 
-    @mistake("You add the cache in training too. All positions are computed at once there, and nothing is kept.")
+    @mistake(
+        "You add the cache in training too. All positions are computed at once there, so no cache is needed; what is kept for "
+        "the backward pass are activations, which are not counted here."
+    )
     def cache_in_training(model, length, batch, each, training):
         cache = _cached(model, length, batch)
         return _total(model, cache, each, training) + (cache * each if training else 0)

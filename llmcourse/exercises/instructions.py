@@ -513,7 +513,7 @@ class GroupAdvantage(Exercise):
     def adds_to_the_deviation(rewards):
         return (rewards - rewards.mean(dim=1, keepdim=True)) / (rewards.std(dim=1, keepdim=True, unbiased=False) + 1e-4)
 
-    @mistake("The division is missing: a question with large rewards would count more than others.")
+    @mistake("The division is missing: a question whose rewards lie far apart would count more than others.")
     def only_centred(rewards):
         return rewards - rewards.mean(dim=1, keepdim=True)
 

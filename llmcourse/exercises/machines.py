@@ -247,7 +247,7 @@ class QuantisePerChannel(Exercise):
         scale = weight.abs().amax(dim=1, keepdim=True) / 127
         return (weight / scale).floor().to(torch.int8), scale
 
-    @mistake("You divide by 128. The largest weight then becomes 128, and int8 ends at 127.")
+    @mistake("You divide by 128. A largest weight that is positive then becomes 128, and int8 ends at 127.")
     def one_step_too_many(weight):
         scale = weight.abs().amax(dim=1, keepdim=True) / 128
         return (weight / scale).round().to(torch.int8), scale
@@ -323,7 +323,7 @@ class AcceptOrReplace(Exercise):
         "Write `said(p, q)`: p is the target's distribution of the next token, q the draft's, of which no entry is 0. The "
         "draft draws a token from q. It is kept with probability min(1, p/q); otherwise a token is drawn from what is left, "
         "max(0, p - q) made to sum to 1. Return a pair of tensors: for each token the probability that it is drawn *and* kept, "
-        "and the distribution that a replacement is drawn from."
+        "and the distribution that a replacement is drawn from. p and q are not the same."
     )
     difficulty, minutes = 2, 12
     hints = (
@@ -331,7 +331,7 @@ class AcceptOrReplace(Exercise):
         "Drawn and kept: `q * (p / q).clamp(max=1)`. What is a shorter way to write it?",
         "What is left: `(p - q).clamp(min=0)`, divided by its sum.",
     )
-    praise = "correct. The first plus (1 - its sum) times the second is p, whatever q is."
+    praise = "correct. The first plus (1 - its sum) times the second is p, whatever other q there is."
 
     @classmethod
     def probes(cls, seed):

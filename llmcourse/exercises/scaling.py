@@ -71,7 +71,7 @@ class FitAboveTheFloor(Exercise):
         slope, start = _line([math.log(n) for n in sizes], [loss - floor for loss in losses])
         return start, -slope
 
-    @mistake("The slope falls, so it is negative, and alpha is minus the slope.")
+    @mistake("The line falls, so its slope is negative, and alpha is minus the slope.")
     def sign_of_alpha(sizes, losses, floor):
         slope, start = _line([math.log(n) for n in sizes], [math.log(loss - floor) for loss in losses])
         return math.exp(start), slope

@@ -65,7 +65,7 @@ class ExposureOfASecret(Exercise):
         "Rank first: how many candidates are likelier?",
         "rank = 1 + likelier + tied / 2, where the secret itself is not tied with itself.",
     )
-    praise = "correct. A model that knows nothing gives 1.4 bits on average, and never less than 0."
+    praise = "correct. A secret that the model never saw has 1.4 bits on average, and none has less than 0."
 
     @classmethod
     def probes(cls, seed):

@@ -347,7 +347,8 @@ class MeanSurprise(Exercise):
 
     @mistake(
         "You applied softmax twice: the result is nearly even, and the loss within a nat or so of log V whatever the model "
-        "says. It happens when a model ends in a softmax and the loss makes its own: torch's always does, Keras's when told `from_logits=True`."
+        "says. It happens when a model ends in a softmax and the loss makes its own: torch's always does, Keras's when told "
+        "`from_logits=True` about a softmax that it does not see."
     )
     def softmax_twice(logits, targets):
         return MeanSurprise.solution(logits.softmax(dim=-1), targets)
@@ -455,7 +456,7 @@ class StepOfAdamW(Exercise):
 
     @mistake(
         "You added the decay to the gradient: that is L2 regularisation, which Adam then divides by √v̂ like everything "
-        "else. The W of AdamW stands for taking it out of there."
+        "else. The W of AdamW is for weight decay that stands outside of the gradient."
     )
     def decay_in_the_gradient(weight, gradient, m, v, t, rate, decay):
         return StepOfAdamW.solution(weight, gradient + decay * weight, m, v, t, rate, 0.0)

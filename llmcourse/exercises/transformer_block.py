@@ -583,7 +583,9 @@ class GatedFeedForward(Exercise):
         hidden = F.silu(x @ to_gate) * (x @ up)
         return hidden.reshape(hidden.shape[1], hidden.shape[0]).T @ down
 
-    @mistake("Nothing bends in your layer: without silu it is a product of two linear maps.")
+    @mistake(
+        "Your gate does not bend: silu is missing. What is left is the product of two linear maps, number by number."
+    )
     def no_activation(x, to_gate, up, down):
         return ((x @ to_gate) * (x @ up)) @ down
 
