@@ -123,7 +123,8 @@ def add_lora(model: nn.Module, names: Sequence[str], rank: int, alpha: int | flo
     """Freeze the model, and give the linear layers of these names a trainable change of rank `rank` each.
 
     To keep a new head trainable, give the part below it: `add_lora(classifier.encoder, ["query", "value"], 4, 8)`.
-    alpha / rank scales the change: with alpha kept, another rank needs no other learning rate. Returns the new layers.
+    alpha / rank scales the change: with alpha kept, another rank needs little new tuning of the learning rate (Hu et al.,
+    2022, section 4.1). Returns the new layers.
     """
     found = find_modules(model, names)
     for name, layer in found.items():

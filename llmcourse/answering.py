@@ -138,7 +138,7 @@ def may_answer(segments: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
 
 
 def repeat_loss(reader: PointingReader, batch: Batch) -> Float[Tensor, ""]:
-    """The mean cross-entropy of the next token, in nats; what stands first in a block cannot be known."""
+    """The mean cross-entropy of the next token, in nats; the first block, and the token that begins its repeat, cannot be known."""
     return F.cross_entropy(reader.say_next(batch.tokens).flatten(0, 1), batch.targets.flatten())
 
 
@@ -165,7 +165,7 @@ class KnowledgeBase:
     encoder: finds sentences by their vectors; without one BM25 finds them by their words.
     threshold: when even the best sentence scores less, there is no answer, and nothing is read.
     A word that the tokenizer does not know is refused with a ValueError where it is read: in a sentence by `edit`, by an
-    encoder and by the reader, in a question by the reader.
+    encoder and by the reader, in a question by both too.
     """
 
     def __init__(

@@ -68,21 +68,27 @@ def _entry(assessment: Assessment, field: str, name: str) -> Any:
 
 def _harms_are_rated(assessment: Assessment) -> bool:
     harms, affected = _listed(assessment, "harms"), assessment.get("affected")
-    return _several(harms) and all(
-        _filled(harm.get("what"))
-        and isinstance(affected, list | tuple)
-        and harm.get("who") in affected
-        and _level(harm, "severity") > 0
-        and _level(harm, "likelihood") > 0
-        for harm in harms
+    named = {str(harm.get("id")) for harm in harms}
+    return (
+        _several(harms)
+        and len(named) == len(harms)
+        and all(
+            _filled(harm.get("id"))
+            and _filled(harm.get("what"))
+            and isinstance(affected, list | tuple)
+            and harm.get("who") in affected
+            and _level(harm, "severity") > 0
+            and _level(harm, "likelihood") > 0
+            for harm in harms
+        )
     )
 
 
 def _each_severe_harm_in(assessment: Assessment, field: str) -> bool:
     return bool(_listed(assessment, "harms")) and _severe(assessment) <= {
-        entry.get("harm")
+        entry["harm"]
         for entry in _listed(assessment, field)
-        if any(_filled(value) for name, value in entry.items() if name != "harm")
+        if _filled(entry.get("harm")) and any(_filled(value) for name, value in entry.items() if name != "harm")
     }
 
 
@@ -103,7 +109,8 @@ RUBRIC: dict[str, tuple[str, Callable[[Assessment], bool]]] = {
         lambda a: _several(a.get("affected")),
     ),
     "harms": (
-        "give at least two harms, each with what, who (one of the affected), severity and likelihood from 1 to 4",
+        "give at least two harms, each with an id of its own, what, who (one of the affected), severity and likelihood "
+        "from 1 to 4",
         _harms_are_rated,
     ),
     "measured": (
@@ -149,7 +156,8 @@ def gaps(assessment: Assessment) -> list[str]:
 def priorities(assessment: Assessment) -> list[tuple[int, str]]:
     """Severity times likelihood of each harm with what it is, the largest first: where to begin, not what to accept."""
     rated = [
-        (_level(harm, "severity") * _level(harm, "likelihood"), harm["what"]) for harm in _listed(assessment, "harms")
+        (_level(harm, "severity") * _level(harm, "likelihood"), harm.get("what", "..."))
+        for harm in _listed(assessment, "harms")
     ]
     return sorted(rated, key=lambda pair: -pair[0])
 

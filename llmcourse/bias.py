@@ -38,7 +38,7 @@ def log_odds_bias(p: Float[Tensor, "B 2"], base: Float[Tensor, "B 2"]) -> float:
 
     p: the probabilities of the two choices after each prompt that holds the word, base: after the same prompts with a
     neutral word in its place. The mean of log(p1 / p2) - log(base1 / base2) over the prompts. Raises ValueError for a
-    probability of 0. Source: Kurita et al. (2019).
+    probability of 0. After Kurita et al. (2019), who hide the word instead of exchanging it.
     """
     if p.min() <= 0 or base.min() <= 0:
         raise ValueError("log-odds of a probability of 0 are infinite; use a model that excludes nothing")
@@ -58,7 +58,7 @@ def association_test(
     """Are the vectors x nearer to a, and y nearer to b, than if the labels x and y had been dealt by chance?
 
     A vector's association is its mean cosine with a less that with b; the effect is the difference of the mean
-    associations of x and y, over the standard deviation (N - 1) of all of them. The p-value is one-sided: all partitions
+    associations of x and y, over the standard deviation (divided by 2N - 1) of all of them. The p-value is one-sided: all partitions
     are tried, or `MAX_EXACT` random ones where there are more. Rows must be independent items: averages over templates,
     not one row a template. Word vectors: Caliskan et al. (2017); states of sentences: May et al. (2019).
     """
@@ -110,7 +110,8 @@ SWAPS = {"he": "she", "she": "he", "him": "her", "himself": "herself", "herself"
 def counterfactual(
     words: Sequence[str], *, nouns: Collection[str] = (), names: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """The same sentence about somebody of the other pronoun; done twice, it is the sentence again.
+    """The same sentence about somebody of the other pronoun; done twice, it is the sentence again, unless `him` stands before
+    one of the `nouns`, or `hers` does.
 
     `her` is two words in one: before one of the `nouns` it owns, and becomes `his`, elsewhere it becomes `him`; `his`
     becomes `her` before a noun and `hers` elsewhere. names: pairs of people who change places with each other; without
@@ -216,8 +217,8 @@ def implied_false_positive_rate(base_rate: int | float, precision: int | float, 
     """The false-positive rate that follows from three others: there is no freedom left.
 
     base / (1 - base) · (1 - precision) / precision · true positive. So two groups with different base rates that agree on
-    precision and on true positives cannot agree on false positives, unless the decisions are perfect or nobody who
-    should be is decided for. Source: Chouldechova (2017).
+    precision and on true positives cannot agree on false positives, unless nobody is decided for wrongly (a
+    precision of 1) or nobody who should be is. Source: Chouldechova (2017).
     """
     if not (0 < base_rate < 1 and 0 < precision <= 1 and 0 <= true_positive <= 1):
         raise ValueError(

@@ -57,6 +57,8 @@ def brevity_penalty(length: int, reference_length: int) -> float:
 
     Without it, the way to a high precision would be to say only what is sure.
     """
+    if length == 0:
+        return float(reference_length == 0)
     return 1.0 if length >= reference_length else math.exp(1 - reference_length / length)
 
 

@@ -21,7 +21,7 @@ LOWEST, HIGHEST = 1e-3, 1e3  # between which temperatures is searched
 
 
 def confidence_and_choice(logits: Float[Tensor, "N K"]) -> tuple[Float[Tensor, "N"], Int[Tensor, "N"]]:
-    """What is answered, the likeliest choice, and its probability."""
+    """The probability of the likeliest choice, and that choice, which is what is answered."""
     return logits.softmax(dim=-1).max(dim=-1)
 
 

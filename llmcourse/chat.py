@@ -5,7 +5,7 @@
 Each turn is its role's token, its text, and [END]. These are special tokens: only this file puts them in, and
 `injection` where it shows the mistake. A text that spells "[END]" gets the ids of ordinary words, so nobody can open or
 close a turn by typing. Training counts what the
-assistant must say by itself: its words and the [END] after them (Ouyang et al., 2022, fine-tune on demonstrations so).
+assistant must say by itself: its words and the [END] after them (as for Llama 2: Touvron et al., 2023b, section 3.1).
 
 Letters: B batch, T positions.
 """

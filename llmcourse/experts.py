@@ -84,7 +84,7 @@ class Experts(nn.Module):
         result = torch.zeros_like(x)
         for number, expert in enumerate(self.experts):
             mine = chosen == number
-            result[mine] = expert(x[mine])
+            result[mine] = expert(x[mine]).to(x.dtype)  # which differs in mixed precision
         return gate[..., None] * result
 
 

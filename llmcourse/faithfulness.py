@@ -101,6 +101,8 @@ class ClaimChecker:
 def word_overlap(claim: str, evidence: Sequence[str]) -> float:
     """The largest share of the claim's words that stand in one sentence: what a check by words alone would look at."""
     words = set(words_of(claim))
+    if not words:
+        return 0.0
     return max((len(words & set(words_of(sentence))) / len(words) for sentence in evidence), default=0.0)
 
 

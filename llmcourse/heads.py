@@ -135,14 +135,19 @@ def best_spans(
 ) -> Int[Tensor, "B 2"]:
     """The likeliest span of each row: the first and last position, both included, that maximise the sum of their scores.
 
-    A span does not end before it starts, has at most `longest` tokens, and lies where `allowed` is True.
+    A span does not end before it starts, has at most `longest` tokens, and lies where `allowed` is True throughout. Raises
+    ValueError for a row in which nothing is allowed.
     """
     if longest < 1:
         raise ValueError(f"longest={longest}: a span has at least 1 token")
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed[:, :, None], float("-inf"))
     T = scores.shape[1]
     both = scores[:, :, None, 0] + scores[:, None, :, 1]
+    if allowed is not None:
+        if not allowed.any(dim=1).all():
+            raise ValueError(f"in row {int((~allowed.any(dim=1)).nonzero()[0])} no place is allowed")
+        barred = (~allowed).cumsum(dim=1)  # how many places up to each are not allowed: equal where none lies between
+        inside = allowed[:, :, None] & (barred[:, :, None] == barred[:, None, :])
+        both = both.masked_fill(~inside, float("-inf"))
     steps = torch.arange(T, device=scores.device)
     length = steps[None, :] - steps[:, None] + 1
     best = both.masked_fill((length < 1) | (length > longest), float("-inf")).flatten(1).argmax(dim=1)

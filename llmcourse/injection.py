@@ -164,5 +164,9 @@ def without_words(asked: Conversation, words: Collection[str] = FILTERED) -> Con
 
 def alarm_rate(texts: Sequence[str], words: Collection[str] = FILTERED) -> float:
     """The share of texts that hold one of the words, however it is written: what a word filter would stop or cut."""
-    found = (set(re.findall(r"\w+", text.lower())) for text in texts)
-    return sum(not said.isdisjoint(words) for said in found) / len(texts)
+    lowered = [text.lower() for text in texts]
+    marks = [word.lower() for word in words if re.fullmatch(r"\[\w+\]", word)]  # such as [END], which is no word
+    found = (
+        not set(re.findall(r"\w+", text)).isdisjoint(words) or any(mark in text for mark in marks) for text in lowered
+    )
+    return sum(found) / len(texts)

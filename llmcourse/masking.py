@@ -98,7 +98,7 @@ class SentencePair(NamedTuple):
 def sentence_pairs(documents: Sequence[Sequence[Sequence[int]]], seed: int = 0) -> Iterator[SentencePair]:
     """Endless pairs from documents, each a list of sentences: half follow each other, half come from two documents.
 
-    Raises ValueError when there are fewer than two documents, or none with two sentences.
+    Raises ValueError when there are fewer than two documents, one is empty, or none has two sentences.
     """
     long_enough = [number for number, document in enumerate(documents) if len(document) > 1]
     if len(documents) < 2 or not long_enough:
@@ -106,6 +106,8 @@ def sentence_pairs(documents: Sequence[Sequence[Sequence[int]]], seed: int = 0) 
             f"{len(documents)} documents, {len(long_enough)} of them with a next sentence; "
             "give at least two documents, and one of two sentences or more"
         )
+    if not all(map(len, documents)):
+        raise ValueError("a document has no sentence; leave it out")
     return _sentence_pairs(documents, long_enough, random.Random(seed))
 
 

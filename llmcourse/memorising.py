@@ -159,7 +159,7 @@ def gradients_of_each(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 
     weights = {name: weight.detach() for name, weight in unchecked.named_parameters()}
     with sdpa_kernel(SDPBackend.MATH):
-        return vmap(grad(loss_of_row), in_dims=(None, 0, 0))(weights, *batch)
+        return vmap(grad(loss_of_row), in_dims=(None, 0, 0), randomness="different")(weights, *batch)
 
 
 def clipped_sum(gradients: Mapping[str, Tensor], longest: float) -> dict[str, Tensor]:

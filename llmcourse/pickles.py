@@ -1,7 +1,7 @@
 """What a pickle would do, read and never run.
 
-A pickle is a program for a small stack machine. Two of its instructions fetch any function by its name, another calls what
-was fetched: whoever loads the file runs its author's choice. `pickletools` lists the instructions without following them
+A pickle is a program for a small stack machine. Three of its instructions fetch any function by its name, five call what was
+fetched: whoever loads the file runs its author's choice. `pickletools` lists the instructions without following them
 (the module's documentation in Python says so), and the calls can be read from the list.
 
 Nothing here loads a pickle.

@@ -146,7 +146,9 @@ def group_advantages(rewards: Float[Tensor, "B G"]) -> Float[Tensor, "B G"]:
         raise ValueError(f"groups of {rewards.shape[-1]}: a reply is compared with others, so take at least 2")
     centred = rewards - rewards.mean(dim=-1, keepdim=True)
     spread = rewards.std(dim=-1, keepdim=True, unbiased=False)
-    return torch.where(spread > 0, centred / spread.clamp(min=1e-6), torch.zeros_like(rewards))
+    # Equal numbers may differ from their own mean, which is rounded: so they are compared with each other.
+    equal = rewards.amax(dim=-1, keepdim=True) == rewards.amin(dim=-1, keepdim=True)
+    return torch.where(equal, torch.zeros_like(rewards), centred / spread.clamp(min=1e-6))
 
 
 class RewardedBatch(NamedTuple):

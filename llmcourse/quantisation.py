@@ -25,7 +25,7 @@ Per = Literal["channel", "tensor"]
 def quantise_weight(
     weight: Float[Tensor, "out in"], bits: int = 8, per: Per = "channel"
 ) -> tuple[Int8[Tensor, "out in"], Float[Tensor, "out 1"]]:
-    """The whole numbers and the scale of each row; with per="tensor" all rows have the same.
+    """The whole numbers and the scale of each row, in 32 bits; with per="tensor" all rows have the same.
 
     With a scale for each row, a row of zeros gets 1. Raises ValueError for other bits than 8 and 4, and for a weight that
     is not finite.
@@ -36,6 +36,9 @@ def quantise_weight(
         raise ValueError(f"per={per!r}; use 'channel' for a scale for each row, or 'tensor' for one in all")
     if not weight.isfinite().all():
         raise ValueError("the weight holds a number that is not finite, and no scale can reach it")
+    weight = weight.to(
+        torch.promote_types(weight.dtype, torch.float32)
+    )  # in 16 bits the grid's own end would be rounded
     largest = weight.abs().amax(dim=1, keepdim=True)
     if per == "tensor":
         largest = largest.amax().expand_as(largest)

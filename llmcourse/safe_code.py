@@ -46,7 +46,7 @@ def violations(source: str) -> list[Violation]:
     """
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return [Violation(getattr(error, "lineno", None) or 1, "unreadable", type(error).__name__)]
     found = [Violation(node.lineno, *fault) for node in ast.walk(tree) for fault in _faults(node)]
     return sorted(found, key=lambda violation: violation.line)
@@ -56,7 +56,8 @@ def _faults(node: ast.AST) -> list[tuple[str, str]]:
     """The rules that one node breaks, with what breaks them."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."]
-        return [("import", name) for name in modules if name.split(".")[0] not in ALLOWED_MODULES]
+        brought = [("underscores", alias.name) for alias in node.names if alias.name.startswith("__")]
+        return [("import", name) for name in modules if name.split(".")[0] not in ALLOWED_MODULES] + brought
     if isinstance(node, ast.Name) and node.id in FORBIDDEN_NAMES:
         return [("name", node.id)]
     name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

@@ -3,11 +3,12 @@
     python -m llmcourse.scaling_runs                  the stored results
     python -m llmcourse.scaling_runs FILE             train all of them again and write FILE; more than an hour on one core
 
-Two texts: 512 words, for models of 4 to 30 thousand parameters, and 4,096 words, for those of 34 thousand to a million.
+Two texts: 512 words, for models of 4 to 30 thousand parameters (and one of 85, to which the law is not fitted), and 4,096
+words, for those of 34 thousand to a million.
 
 A loss on a sample is off by how surprising that sample happened to be. So each run reports its *excess*: its mean loss less
-what the chain itself says of the same words. Source of the tied embedding as what limits a small model: the width of the
-model is the rank of its matrix of logits (Yang et al., 2018).
+what the chain itself says of the same words. Source of the width as what limits a small model: its matrix of logits has no
+higher rank (Yang et al., 2018).
 """
 
 import math

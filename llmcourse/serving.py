@@ -42,7 +42,8 @@ def read_parameters(config: TransformerConfig) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """One step of generation of B texts on one machine, as an estimate from above: no machine is faster."""
+    """One step of generation of B texts on one machine, as an estimate: from above where it waits for memory, and
+    for the cores as good as the machine's `utilisation` is."""
 
     batch: int  # B
     weight_bytes: Number  # read once a step

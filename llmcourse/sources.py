@@ -88,8 +88,8 @@ def load_parallel(
     """A public data set of sentences and their translations, such as "multi30k"; `catalogue()` lists all.
 
     Fetched once, then read from the cache. When it cannot be reached and `offline_ok`, the generated twin comes in its
-    place, and the object that is returned says which of both it is. Raises Refused, a ValueError, when what came is not
-    what was expected: that is never passed over.
+    place, and the object that is returned says which of both it is. Raises ValueError when what came is not what was
+    expected, which is never passed over: Refused, a kind of it, for a file that is another one or means harm.
     """
     known = catalogue() if known is None else known
     if name not in known:
@@ -158,7 +158,7 @@ def fetch(address: str, sha256: str | None = None, timeout: float = TIMEOUT, *, 
     size: in bytes, where it is known; an answer of another one is not even read.
 
     Raises ValueError for another content, an address that is not https, and a host that sends us on to another one;
-    OSError when there is no answer.
+    OSError or http.client.HTTPException when there is no whole answer.
     """
     _check_address(address)
     name = PurePosixPath(urlsplit(address).path).name or "file"

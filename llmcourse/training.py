@@ -59,7 +59,8 @@ class TrainConfig:
     rate: float = 3e-3  # the highest learning rate
     warm_up: int = 50  # steps over which the rate grows to its highest
     schedule: Schedule = "linear"  # how the rate falls after that
-    final_rate: float = 0.05  # where the rate would be one step after the last, as a share of the highest
+    # Where the rate would be one step after the last, as a share of the highest; constant and inverse_sqrt ignore it.
+    final_rate: float = 0.05
     fall: float = 0.2  # the last share of all steps, over which a trapezoid's rate falls
     optimiser: OptimiserName = "adamw"  # or "muon", for the matrices of the blocks; the rest stays with AdamW
     weight_decay: float = 0.01  # on matrices only
@@ -100,7 +101,7 @@ class TrainConfig:
         """The learning rate of this step, counted from 0.
 
         `trapezoid` warms up, holds, and falls in a straight line over the last steps: how long it holds can be decided
-        late, which the others do not allow (Hägele et al., 2024; as warmup-stable-decay, Hu et al., 2024).
+        late, which `linear` and `cosine` do not allow (Hägele et al., 2024; as warmup-stable-decay, Hu et al., 2024).
         `inverse_sqrt` falls with the square root of the step's number, at first fast and then ever more slowly, and
         needs no last step to be known. Source: Vaswani et al. (2017), section 5.3.
         """

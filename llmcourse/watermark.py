@@ -47,13 +47,14 @@ def _table(key: WatermarkKey) -> Bool[Tensor, "V V"]:
 
 
 class _Remembering(list):
-    """The model's caches, and the last tokens that were read, which a wider context needs."""
+    """The model's caches, and the tokens that were read into them, which a wider context needs."""
 
-    last: Tensor | None = None
+    read: Tensor | None = None
 
 
 class Watermarked(nn.Module):
-    """A language model that adds `strength` to the logits of green words. `generate` takes it like any other model.
+    """A language model that adds `strength` to the logits of green words. `generate` takes it like any other model, for
+    prompts without padding.
 
     strength: in nats; 0 changes nothing, and a very large one writes green words only.
     """
@@ -71,13 +72,15 @@ class Watermarked(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "B T"], cache: list | None = None) -> Float[Tensor, "B T V"]:
         """The model's logits with the mark. Places with fewer words before them than the context has stay unmarked."""
-        logits = self.model(tokens, cache)
-        known = tokens if cache is None or cache.last is None else torch.cat([cache.last, tokens], dim=1)
+        known = tokens
         if cache is not None:
-            cache.last = known[:, -self.key.context :]
+            if cache.read is not None:  # of what was read, what the caches still hold: speculative decoding crops them
+                known = torch.cat([cache.read[:, : len(cache[0])], tokens], dim=1)
+            cache.read = known
+        logits = self.model(tokens, cache)
         if known.shape[1] < self.key.context:
             return logits
-        rows = _rows(known, self.key)[:, -tokens.shape[1] :]
+        rows = _rows(known[:, -(tokens.shape[1] + self.key.context - 1) :], self.key)
         first = tokens.shape[1] - rows.shape[1]
         return torch.cat([logits[:, :first], logits[:, first:] + self.strength * self.green[rows]], dim=1)
 

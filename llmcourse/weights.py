@@ -91,7 +91,7 @@ def _as_object(text: str) -> dict | None:
 
 
 def checksum(tensors: Mapping[str, Tensor], description: str) -> str:
-    """The SHA-256 of all that a file holds. The format itself notices a byte that is missing, and none that is changed."""
+    """The SHA-256 of all that a file holds. The format itself notices a byte that is missing, and none of the numbers' that is changed."""
     digest = hashlib.sha256(description.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -93,3 +93,19 @@ def test_there_is_no_other_case():
     for call in (case, model_answer):
         with pytest.raises(ValueError, match="there are medicine, law, finance"):
             call("sport")
+
+
+def test_harms_that_nobody_can_name_are_no_harms_with_a_measure():
+    form = copy.deepcopy(model_answer("medicine"))
+    for harm in form["harms"]:
+        del harm["id"]
+    form["measures"] = [{name: value for name, value in form["measures"][0].items() if name != "harm"}]
+    form["safeguards"] = [{"what": "something"}]
+    assert {"harms", "measured", "safeguards"} <= set(gaps(form))
+    twice = copy.deepcopy(model_answer("medicine"))
+    twice["harms"][1]["id"] = twice["harms"][0]["id"]
+    assert "harms" in gaps(twice)
+
+
+def test_what_is_not_written_yet_can_be_sorted():
+    assert priorities({"harms": [{"severity": 2, "likelihood": 3}]}) == [(6, "...")]

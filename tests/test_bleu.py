@@ -125,3 +125,7 @@ def test_texts_are_not_taken_for_tokens_nor_tokens_for_texts(without_shape_check
         bleu(["the cat"], [["the", "cat"]])
     with pytest.raises(TypeError, match="must be a text; join"):
         chrf([["the", "cat"]], ["the cat"])
+
+
+def test_a_translation_of_nothing_is_as_short_as_can_be():
+    assert brevity_penalty(0, 5) == 0 and brevity_penalty(0, 0) == 1

@@ -184,6 +184,14 @@ def test_an_edit_changes_values_and_nothing_else():
         assert (place, fact == before[pair][1]) == (before[pair][0], pair not in changed)
 
 
+@pytest.mark.parametrize("change", [edited_base, attacks])
+def test_a_base_of_one_value_cannot_be_lied_about(change):
+    names = "Tarn = 塔恩\nBray = 布雷\nmayor = 镇长\nOdile = 奥迪尔\n"
+    same = read_base(names + "The mayor of Tarn is Odile.\nThe mayor of Bray is Odile.\n")
+    with pytest.raises(ValueError, match="state no other value than Odile"):
+        change(same)
+
+
 def test_attacks_leave_the_facts_and_are_never_plain():
     base, under = small_base(), attacked_base(small_base(), 2)
     planted = attacks(base, 2)
@@ -393,6 +401,8 @@ def test_a_card_is_held_to_its_figures_on_both_sides():
         (fault,) = false_claims(card | {"figures": claims}, GOOD)
         assert "chinese" in fault and "0.97" in fault
     assert false_claims(card | {"figures": card["figures"] | {"english": float("nan")}}, GOOD)
+    edge = GOOD._replace(english=0.95)  # 0.05 off is allowed, and 1 - 0.95 is a little more
+    assert not false_claims(card | {"figures": {"english": 1.0}}, edge)
 
 
 def test_a_card_without_a_part_is_told_which():

@@ -158,7 +158,7 @@ def test_the_best_span_is_the_best_of_all_that_are_listed_one_by_one(longest):
             (start, end)
             for start in range(6)
             for end in range(start, min(6, start + longest))
-            if may[start] and may[end]
+            if may[start : end + 1].all()
         ]
         assert (first, last) == max(candidates, key=lambda span: row[span[0], 0] + row[span[1], 1])
 
@@ -173,3 +173,5 @@ def test_impossible_heads_are_refused():
         Classifier(encoder(), 1)
     with pytest.raises(ValueError, match="longest=0"):
         best_spans(torch.zeros(1, 3, 2), 0)
+    with pytest.raises(ValueError, match="in row 1 no place is allowed"):
+        best_spans(torch.zeros(2, 3, 2), 2, torch.tensor([[True] * 3, [False] * 3]))

@@ -1,5 +1,6 @@
 """Experts: one works for each token, the router reads no future, the balance has its closed forms, purity its counts."""
 
+import math
 from functools import partial
 
 import pytest
@@ -167,3 +168,12 @@ def test_what_is_no_choice_of_experts_is_refused(settings, words, without_shape_
 def test_a_program_of_a_step_is_not_made_of_what_it_would_leave_out():
     with pytest.raises(TypeError, match="not ExpertGPT"):
         CompiledSteps(new())
+
+
+def test_experts_learn_in_mixed_precision():
+    tokens = torch.randint(11, (4, 12), generator=torch.Generator().manual_seed(0))
+    model, batch = new(), Batch(tokens, tokens.roll(-1, 1))
+    losses = [
+        step.loss for step in train(model, iter([batch] * 3), expert_loss, TrainConfig(steps=3, precision="bfloat16"))
+    ]
+    assert all(math.isfinite(loss) for loss in losses)

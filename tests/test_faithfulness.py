@@ -113,6 +113,7 @@ def test_overlap_sees_words_and_no_negation():
     assert word_overlap("ana silva lives in oslo .", ["ana silva lives in oslo .", "x"]) == 1
     assert word_overlap("ana silva lives in lima .", ["ana silva lives in oslo ."]) == pytest.approx(0.8)
     assert word_overlap("a b", []) == 0
+    assert word_overlap(".", ["a b"]) == 0  # no words, and none that overlap
 
 
 def test_rewording_changes_every_sentence_and_no_fact():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmcourse.bert import BERT_BASE, Bert
+from llmcourse.bert import BERT_BASE, Bert, PreTrainingBert
 from llmcourse.interop import CARDS, Needs, cache_bytes, memory_to_run, memory_to_train, rank_cards, violations
 from llmcourse.interop.choosing import LICENCES, least_seconds_per_token
 from llmcourse.interop.memory import parameters_of
@@ -150,3 +150,8 @@ def test_the_fewest_violations_come_first_and_then_the_least_memory():
 def test_every_card_has_a_known_licence_and_a_name_of_its_own():
     assert {card.licence for card in CARDS} <= LICENCES.keys()
     assert len(BY_NAME) == len(CARDS)
+
+
+@pytest.mark.parametrize("kind", [Bert, PreTrainingBert])
+def test_an_encoder_keeps_no_cache(kind):
+    assert memory_to_run(replace(CONFIG, tied=True), kind=kind).cache == 0

@@ -212,6 +212,11 @@ def changed(tmp_path, kind, change):
         ("unigram", lambda c: c["model"].update(byte_fallback=False), r"model\.byte_fallback differ"),
         ("unigram", lambda c: c["model"].update(type="Riddle"), "its model is a Riddle"),
         ("word", lambda c: c.pop("model"), "'model'"),
+        (
+            "bpe",
+            lambda c: c["added_tokens"].append({"id": 9_999, "content": "foo", "special": False}),
+            "added_tokens differ",
+        ),
     ],
 )
 def test_a_file_that_does_something_else_is_refused_with_the_part_that_differs(kind, change, message, tmp_path):
@@ -228,6 +233,21 @@ def test_a_folder_without_a_tokenizer_says_so(tmp_path):
         load_tokenizer(tmp_path)
     with pytest.raises(ValueError, match="there is no"):
         BorrowedTokenizer(tmp_path / "nowhere")
+
+
+def test_a_file_that_leaves_out_what_was_always_done_is_read_as_gpt_2_s_own_must_be(tmp_path):
+    folder = changed(tmp_path, "bpe", lambda content: content["pre_tokenizer"].pop("use_regex"))
+    assert load_tokenizer(folder).encode(TEXT) == TRAINED["bpe"].encode(TEXT) == BorrowedTokenizer(folder).encode(TEXT)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [WordTokenizer(["cat", "dog"], ("cat",)), CharTokenizer("ab", ("a",)), BPETokenizer([], ("a",))],
+    ids=lambda tokenizer: tokenizer.kind,
+)
+def test_a_special_token_with_the_name_of_a_piece_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="has the name of a piece"):
+        tokenizer_content(tokenizer)
 
 
 def test_a_special_token_that_looks_like_a_word_is_refused():
@@ -253,5 +273,7 @@ def test_a_borrowed_tokenizer_does_what_its_file_says(kind, tmp_path):
     assert borrowed.encode(text) == tokenizer.encode(text)
     assert borrowed.decode([2, *borrowed.encode(text)]).replace(" ", "") == f"[MASK]{text}".replace(" ", "")
     assert len(borrowed.tokens(text)) == len(tokenizer.encode(text))
-    with pytest.raises(ValueError, match="'nothing' is no token"):
+    with pytest.raises(ValueError, match="'nothing' is no special token"):
         borrowed.special_id("nothing")
+    with pytest.raises(ValueError, match=r"is no special token of this tokenizer: it has \[PAD\]"):
+        borrowed.special_id(borrowed.piece(len(borrowed) - 1))

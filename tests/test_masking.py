@@ -145,6 +145,11 @@ def test_pairs_are_the_same_for_the_same_seed_and_need_two_documents():
             sentence_pairs(documents)
 
 
+def test_a_document_without_a_sentence_is_refused():
+    with pytest.raises(ValueError, match="a document has no sentence"):
+        sentence_pairs([[[1], [2]], []])
+
+
 def test_a_pair_is_laid_out_with_the_first_separator_in_the_first_segment():
     tokens, segments = pair_row(SentencePair([7, 8], [9], FOLLOWS), begin=CLS, separator=SEP)
     assert tokens == [CLS, 7, 8, SEP, 9, SEP]

@@ -59,6 +59,13 @@ def test_its_tokenizer_cuts_as_the_reference_library_does(minilm):
 
 
 @needs_the_weights
+def test_a_frame_has_room_for_its_two_ends(minilm):
+    assert len(framed(minilm[1], "the cat sat on the mat today", 2)) == 2
+    with pytest.raises(ValueError, match="longest=1"):
+        framed(minilm[1], "the cat", 1)
+
+
+@needs_the_weights
 def test_near_in_meaning_is_near_in_space(minilm):
     vectors = sentence_vectors(
         *minilm, ["A child is laughing.", "The kid giggles.", "The bank raised its interest rate."]

@@ -315,3 +315,8 @@ def test_every_word_of_a_reply_is_in_the_vocabulary():
     known = set(styles.vocabulary())
     for reply in some_replies(300):
         assert set(reply.text.split()) | set(styles.question(reply.topic).split()) <= known
+
+
+@pytest.mark.parametrize(("reward", "size"), [(10.1, 6), (100.1, 7), (0.7, 10), (0.0, 4)])
+def test_equal_rewards_teach_nothing_whatever_their_mean_is_rounded_to(reward, size):
+    assert group_advantages(torch.full((1, size), reward)).tolist() == [[0.0] * size]

@@ -187,3 +187,12 @@ def test_a_single_layer_is_quantised_as_a_whole_model_is():
     rounded = quantise(layer)
     assert isinstance(rounded, QuantisedLinear) and not torch.equal(rounded(x), layer(x))
     torch.testing.assert_close(rounded(x), layer(x), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_in_16_bits_keep_the_bound_and_their_signs(dtype, bits):
+    weight = torch.randn(2_000, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    numbers, scale = quantise_weight(weight, bits)
+    assert ((weight.float() - numbers * scale).abs() <= scale / 2 * ROUNDING).all()
+    assert (numbers.sign() * weight.float().sign() >= 0).all()

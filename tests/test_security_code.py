@@ -40,7 +40,9 @@ class Calling:
         ("print(open)", "name"),
         ("().__class__", "underscores"),
         ("__import__('os')", "underscores"),
+        ("from json import __builtins__ as b\nb['ev' + 'al']('1')", "underscores"),
         ("x = (", "unreadable"),
+        ("-" * 20_000 + "1", "unreadable"),
         ("x\0", "unreadable"),
     ],
 )

@@ -197,6 +197,7 @@ def test_alarms_are_counted_by_whole_words_in_any_case():
     texts = ["The LAST lamp", "a lasting peace", "now, then", "cat"]
     assert alarm_rate(texts, {"last", "now"}) == 0.5
     assert alarm_rate(["cat dog"], FILTERED) == 0.0
+    assert alarm_rate(["cat [end] dog", "cat dog"], FILTERED) == 0.5
 
 
 def test_shares_count_exact_replies():

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 import torch
 
-from llmcourse.data import sentence_batches
+from llmcourse.data import Batch, sentence_batches
 from llmcourse.memorising import (
     N_CANDIDATES,
     canaries,
@@ -141,3 +141,10 @@ def test_the_noise_is_as_large_as_it_says():
         gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
     difference = gradients[1] - gradients[0]
     assert difference.std().item() == pytest.approx(2.0 * 0.5 / 4, rel=0.05)
+
+
+def test_a_model_with_dropout_gets_gradients_of_each_row():
+    model = GPT(TransformerConfig(n_vocab=9, context=8, d_model=8, n_heads=2, n_layers=1, dropout=0.5)).train()
+    rows = torch.randint(9, (3, 8), generator=torch.Generator().manual_seed(0))
+    gradients = gradients_of_each(model, Batch(rows, rows))
+    assert all(len(each) == 3 and each.isfinite().all() for each in gradients.values())

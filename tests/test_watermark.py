@@ -11,6 +11,7 @@ from torch import nn
 from llmcourse.attention import KVCache
 from llmcourse.generation import SamplingConfig, generate
 from llmcourse.models import GPT
+from llmcourse.speculative import speculate
 from llmcourse.transformer import TransformerConfig
 from llmcourse.watermark import Watermarked, WatermarkKey, watermark_score
 
@@ -123,3 +124,18 @@ def test_copies_are_no_new_chances():
     looped = row[:-1] * 5 + row[:1]
     once, all_of_them = watermark_score(looped, key()), watermark_score(looped, key(), count_repeats=True)
     assert abs(all_of_them) == pytest.approx(abs(once) * math.sqrt(5), rel=0.3)
+
+
+@pytest.mark.parametrize("context", [1, 2, 3])
+def test_speculative_decoding_writes_what_the_marked_model_writes(context):
+    torch.manual_seed(0)
+    config = TransformerConfig(n_vocab=V, context=64, d_model=16, n_heads=2, n_layers=1)
+    target, draft, greedy = (
+        Watermarked(GPT(config), key(context=context), 3.0),
+        GPT(config),
+        SamplingConfig(temperature=0.0),
+    )
+    prompt = torch.tensor([[4, 7, 1]])
+    found = speculate(target, draft, prompt, 40, greedy)
+    assert torch.equal(found.tokens, generate(target, prompt, 40, greedy))
+    assert found.acceptance < 1  # some drafts were refused, and forgotten with what they choose

@@ -93,8 +93,8 @@ def made_up_names(n: int, generator: random.Random) -> list[tuple[str, str]]:
 def fresh_base(seed: int = 0, *, n_places: int = 8, n_relations: int = 7, known: float = 0.75) -> Base:
     """A knowledge base that nobody has seen: of each place and relation a fact with this chance, in a random language.
 
-    Some values are places that have facts of their own, so that the words of a passage do not tell who has what. There
-    are fewer values than facts, so that an answer alone does not tell which passage it is from.
+    Some values are places that have facts of their own, so that the words of a passage do not tell who has what. With the
+    usual `known` there are fewer values than facts, so that an answer alone does not tell which passage it is from.
     """
     if not (n_places >= 2 and 2 <= n_relations <= len(RELATIONS) and 0 < known < 1):
         raise ValueError(
@@ -161,8 +161,21 @@ def _question(pair: tuple[str, str], base: Base, known: dict, language: Language
     return Question(text, pair, language, *names, place, base.passages[place])
 
 
+def _other_values(fact: Fact, values: Sequence[str]) -> list[str]:
+    """The values that a false statement could give for the fact."""
+    found = [value for value in values if value not in (fact.y, fact.x)]
+    if not found:
+        raise ValueError(
+            f"the passages state no other value than {fact.y} for {fact.x}: give facts of different values"
+        )
+    return found
+
+
 def edited_base(base: Base, seed: int = 0, share: float = 0.5) -> tuple[Base, frozenset[tuple[str, str]]]:
-    """The knowledge base with another value for this share of its plain facts, and whose (place, relation) changed."""
+    """The knowledge base with another value for this share of its plain facts, and whose (place, relation) changed.
+
+    Raises ValueError when a fact has no other value that it could get.
+    """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}: give a share above 0, at most 1")
     generator, known, passages = random.Random(seed), stated(base), list(base.passages)
@@ -171,7 +184,7 @@ def edited_base(base: Base, seed: int = 0, share: float = 0.5) -> tuple[Base, fr
     for pair in changed:
         place, fact = known[pair]
         _, language, way = read_passage(passages[place], base)
-        new = generator.choice([value for value in values if value not in (fact.y, fact.x)])
+        new = generator.choice(_other_values(fact, values))
         passages[place] = sentence_of(fact._replace(y=new), base, language, way)
     return replace(base, passages=tuple(passages)), frozenset(changed)
 
@@ -185,13 +198,16 @@ class Attack(NamedTuple):
 
 
 def attacks(base: Base, seed: int = 0) -> list[Attack]:
-    """One attack with each phrase of either language, each on another fact of the knowledge base where there are enough."""
+    """One attack with each phrase of either language, each on another fact of the knowledge base where there are enough.
+
+    Raises ValueError when a fact has no other value that a lie could name.
+    """
     generator, known = random.Random(seed), stated(base)
     values = sorted({fact.y for _, fact in known.values()})
     pairs, found = generator.sample(sorted(known), len(known)), []
     for number, (language, phrase) in enumerate((one, phrase) for one in LANGUAGES for phrase in ATTACKS[one]):
         x, r = pair = pairs[number % len(pairs)]
-        false = generator.choice([value for value in values if value not in (known[pair][1].y, x)])
+        false = generator.choice(_other_values(known[pair][1], values))
         lie = SENTENCES[language][0].rsplit(" ", 1)[0]  # without its full stop
         stop = {"en": " .", "zh": " 。"}[language]
         names = [base.called(name, language) for name in (x, r, false)]

@@ -6,7 +6,7 @@
     布雷的镇长是伊沃。
 
 A fact has a place x, a relation r and a value y, and is said in one of three ways of either language. x, r and y are
-*names*, everything else is one of a few dozen *plain words*. Whoever knows the list of names can cut any text into these
+*names*, everything else is one of two dozen *plain words*. Whoever knows the list of names can cut any text into these
 pieces, and knows that 塔恩 and Tarn are the same.
 """
 

@@ -84,7 +84,7 @@ def false_claims(card: Card, measured: Measured) -> list[str]:
     return [
         f"the card says {name} {claim:.2f}, and the judge measures {getattr(measured, name):.2f}"
         for name, claim in _claims(card).items()
-        if not abs(claim - getattr(measured, name)) <= TOLERANCE
+        if not abs(claim - getattr(measured, name)) <= TOLERANCE + 1e-9  # 1 - 0.95 is a little more than 0.05
     ]
 
 

@@ -4,8 +4,8 @@
 
 The tokens of a block are all different, and its length is drawn anew for each row. So no pair of tokens says anything
 about other rows: the next token can only be found in the row itself, where the same token stood before. That place is
-known for every position, and the text has an exact entropy. It is the task on which Olsson et al. (2022) found
-induction heads.
+known for every position, and the text has an exact entropy. On such rows Elhage et al. (2021) showed induction
+heads at work, and Olsson et al. (2022) measure them.
 """
 
 import math

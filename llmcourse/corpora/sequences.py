@@ -40,8 +40,9 @@ def pairs(
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Endless (source, target) pairs of lists of symbols, the same for the same seed on every machine.
 
-    Lengths are drawn evenly from min_length to max_length. `unseen` draws from the strings that are held out, and from
-    these only; without it none of them comes.
+    Lengths are drawn evenly from min_length to max_length, and then what may not come is left out, so that short ones come
+    a little more or less often. `unseen` draws from the strings that are held out, and from these only; without it none
+    of them comes.
     """
     if task not in get_args(Task):
         raise ValueError(f"task={task!r}; use one of {', '.join(map(repr, get_args(Task)))}")

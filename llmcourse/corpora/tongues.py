@@ -1,6 +1,6 @@
 """`tongues`: six invented languages that use the same eighteen words, each for other things. Which one is spoken?
 
-    cat mip ; boat zob ; rose tav ; cup mip ...        entries of one dictionary; its name is not said
+    cat mip ; boat zob ; rose tav ; cup kel ...        entries of one dictionary; its name is not said
     oak cat mip ; elm cat sil ; ...                    named entries, which say whose they are
 
 After a few entries the language can be inferred, and with it the word for the next thing: learning from examples in the

@@ -62,7 +62,10 @@ class Needs:
 
 
 def least_seconds_per_token(card: Card, needs: Needs) -> float:
-    """The least where a pass gives one token: it reads every weight, and the cache, once. 0 for an encoder."""
+    """About the least where a pass gives one token: it reads nearly every weight, and the cache, once. 0 for an encoder.
+
+    For an encoder-decoder it is too high: the encoder reads the source only once.
+    """
     return card.bytes_needed(needs.length, needs.dtype) / needs.bandwidth if card.n_kv_heads else 0.0
 
 

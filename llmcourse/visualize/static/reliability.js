@@ -56,7 +56,7 @@ function reliability(stage, { logits, labels, bins: nBins, temperature, fitted, 
     el("div", { class: "bar" }, turn, ...(fitted ? [el("button", { type: "button", click: () => set(fitted) }, "As fitted")] : [])),
     says,
     el("div", { class: "side" }, picture,
-      matrix("Bins of confidence", bars.map((_, i) => `to ${((i + 1) / nBins).toFixed(1)}`), columns, (i, j) => cells[i][j], true)),
+      matrix("Bins of confidence", bars.map((_, i) => `to ${+((i + 1) / nBins).toFixed(3)}`), columns, (i, j) => cells[i][j], true)),
     el("p", { class: "note" }, el("i", { class: "swatch" }), "share of right answers", el("i", { class: "swatch", style: "background: var(--tick)" }), "mean confidence in the bin. Across: confidence; up: share right. Calibrated: each bar reaches its line."),
   );
   set(temperature);

@@ -2,7 +2,7 @@
 Object.assign(engine, (() => {
   // Text and tokens: byte-level BPE. In these strings a character stands for a byte, as in `tokenizer.json`.
 
-  // Python's \s is the property White_Space; JavaScript's is another set.
+  // The \s of Python's module regex is the property White_Space; JavaScript's is another set.
   const WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
   const toBytes = (text) => Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte));
   const toText = (spelled, options) => new TextDecoder("utf-8", { ignoreBOM: true, ...options }).decode(Uint8Array.from(spelled, (c) => c.charCodeAt(0)));
