@@ -10,6 +10,7 @@ name ends with it: "query" is the query projection of every attention layer.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -106,6 +107,11 @@ class LoRALinear(nn.Module):
         self.merged = False
         self.train(base.training)
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        if self.merged:
+            raise ValueError("the change is merged, and the weights would not fit it; call unmerge_lora(model) first")
+        super()._load_from_state_dict(*args)
+
     def change(self) -> Float[Tensor, "out in"]:
         """What is added to the base's matrix: (alpha / rank) B A."""
         return self.scale * self.up @ self.down
@@ -156,6 +162,8 @@ def merge_lora(model: nn.Module) -> None:
 
     Raises ValueError where the base's matrix also serves another part, as that of a tied head does: it would change too.
     """
+    if strange := [layer for layer in lora_layers(model) if not isinstance(layer.base, nn.Linear)]:
+        raise ValueError(f"a change cannot be added into a {type(strange[0].base).__name__}; merge it before you round")
     owners = Counter(map(id, (weight for _, weight in model.named_parameters(remove_duplicate=False))))
     if any(owners[id(layer.base.weight)] > 1 for layer in lora_layers(model)):
         raise ValueError(

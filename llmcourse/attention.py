@@ -58,6 +58,8 @@ def scaled_dot_product_attention(
     T, S = query.shape[-2], key.shape[-2]
     if T > 1 and S <= SHORT and _sixteen_bits(query):
         return _written_out(query, key, value, mask)
+    if mask is not None and query.dtype == torch.float64 and mask.is_floating_point():
+        mask = mask.double()  # the kernel misreads one of 32 bits beside queries of 64
     is_causal = mask is not None and not torch.compiler.is_compiling() and T == S > SHORT and _is_causal(mask)
     return F.scaled_dot_product_attention(query, key, value, None if is_causal else mask, is_causal=is_causal)
 
@@ -91,7 +93,7 @@ def _is_causal(mask: Mask) -> bool:
     if mask.dtype != torch.bool or mask.dim() != 2 or mask.is_meta:
         return False
     known = _known_causal_mask(len(mask), mask.device)
-    if mask.is_contiguous() and len(mask) % 8 == 0:
+    if mask.is_contiguous() and len(mask) % 8 == 0 and mask.storage_offset() % 8 == 0:
         mask, known = mask.view(torch.int64), known.view(torch.int64)  # eight places at a glance
     return torch.equal(mask, known)
 
@@ -187,6 +189,8 @@ def _written(store: Tensor | None, new: Tensor, start: int, *, make_room: bool) 
 
     Where gradients are kept track of, nothing may be written over: the store is then no longer than what it holds.
     """
+    if store is not None and (store.requires_grad or store.is_inference()):
+        make_room = False  # a store that a backward pass may still read, or that may not be written over here
     if torch.is_grad_enabled() or not make_room:
         # Laid out head by head once, for it is read at every token.
         return new.contiguous() if store is None else torch.cat([store[..., :start, :], new], dim=-2)

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmcourse.distributed import Team
 from llmcourse.optimisers import state_tensors
-from llmcourse.weights import Damaged, load_tensors, load_weights, save_tensors
+from llmcourse.weights import Damaged, load_tensors, save_tensors
+
+LISTED = 3  # settings that differ, named in an error
 
 
 def save_checkpoint(path: Path | str, team: Team, optimisers: list[torch.optim.Optimizer], description: dict) -> None:
@@ -35,8 +37,8 @@ def previous_save(path: Path | str) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def read_checkpoint(path: Path | str, model: nn.Module, settings: Mapping) -> tuple[dict[str, Tensor], dict]:
-    """What the checkpoint holds and its description, both empty when there is no file; its weights go into the model.
+def read_checkpoint(path: Path | str, settings: Mapping) -> tuple[dict[str, Tensor], dict]:
+    """What the checkpoint holds and its description, both empty when there is no file.
 
     settings: what must be as it was when the file was saved. Raises ValueError for a file that is damaged, no checkpoint,
     or of another training.
@@ -52,12 +54,14 @@ def read_checkpoint(path: Path | str, model: nn.Module, settings: Mapping) -> tu
             f"{path} holds tensors but no training, as a model's file does; choose another checkpoint file"
         )
     theirs = description["config"]
+    if not isinstance(theirs, dict):
+        raise ValueError(f"{path} does not say its settings; choose another checkpoint file")
     if changed := [name for name in theirs | settings if theirs.get(name) != settings.get(name)]:
-        listed = ", ".join(f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}" for name in changed)
+        listed = ", ".join(f"{name} {theirs.get(name)!r}, not {settings.get(name)!r}" for name in changed[:LISTED])
+        listed += f", and {len(changed) - LISTED} more" if len(changed) > LISTED else ""
         raise ValueError(
             f"{path} was saved with other settings ({listed}); use them again, or choose another checkpoint file"
         )
-    load_weights(model, under("model.", tensors), path)
     return tensors, description
 
 

@@ -131,7 +131,7 @@ def random_windows(tokens: Int[Tensor, "N"], context: int, size: int, seed: int 
 def _random_windows(tokens: Tensor, context: int, size: int, generator: torch.Generator) -> Iterator[Batch]:
     while True:
         starts = torch.randint(len(tokens) - context, (size,), generator=generator)
-        windows = torch.stack([tokens[start : start + context + 1] for start in starts])
+        windows = torch.stack([tokens[start : start + context + 1] for start in starts]).long()
         yield Batch(windows[:, :-1], windows[:, 1:])
 
 

@@ -25,7 +25,11 @@ def perplexity(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> f
     """
     if (targets == IGNORED).all():
         raise ValueError("perplexity needs at least one target that is not -100 (padding)")
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED).exp().item()
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED).exp().item()
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -34,12 +38,12 @@ def mean_loss(model: nn.Module, batches: Iterable[Batch | TranslationBatch]) -> 
 
     Raises ValueError when no target counts.
     """
-    was_training, device = model.training, next(chain(model.parameters(), model.buffers())).device
+    was_training, device = model.training, _device(model)
     model.eval()
     total, counted = 0.0, 0
     try:
         for *inputs, targets in batches:
-            logits = model(*(part.to(device) for part in inputs)).flatten(0, 1)
+            logits = model(*(part.to(device) for part in inputs)).float().flatten(0, 1)  # 16 bits hold no large sum
             wanted = targets.to(device).flatten()
             total += F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum").item()
             counted += int((wanted != IGNORED).sum())

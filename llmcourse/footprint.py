@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from torch.profiler import ProfilerActivity, profile
 
+from llmcourse.attention import SHORT
 from llmcourse.transformer import TransformerConfig
 
 Number = int | float
@@ -101,8 +102,8 @@ def _block_numbers(config: TransformerConfig, T: int, norm: int) -> int:
 
 
 def _mask_numbers(config: TransformerConfig, T: int) -> int:
-    """The kernel turns a mask of True and False into numbers, one for each pair of places."""
-    return 0 if config.positions == "alibi" else T * T
+    """The kernel turns a mask of True and False into numbers, one for each pair of places; for a long text it is not given one."""
+    return 0 if config.positions == "alibi" or T > SHORT else T * T
 
 
 def step_memory(config: TransformerConfig, parameters: int, B: int, T: int) -> Memory:

@@ -135,14 +135,12 @@ def _stream(
         generator = torch.Generator(device=tokens.device).manual_seed(config.seed)
     stop = torch.tensor(config.stop, dtype=tokens.dtype, device=tokens.device)
     stopped = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-    cache, new = model.new_cache(), tokens
+    cache, new, cut = model.new_cache(), tokens, 0  # cut: how many columns at the left the model no longer reads
     for _ in range(n_new):
         if len(cache[0]) + new.shape[-1] > context:
-            cache, new = model.new_cache(), tokens[:, -max(1, context // 2) :]
-            if padding is not None:
-                padding = (padding - (tokens.shape[-1] - new.shape[-1])).clamp(min=0)
-                tokens = new
-        logits = _last_logits(model, new, cache, padding)
+            cut = tokens.shape[-1] - max(1, context // 2)
+            cache, new = model.new_cache(), tokens[:, cut:]
+        logits = _last_logits(model, new, cache, None if padding is None else (padding - cut).clamp(min=0))
         if config.repetition_penalty != 1:
             logits = penalise_repetition(logits, _without(tokens, padding), config.repetition_penalty)
         new = _drawn(logits, config, generator)
@@ -184,7 +182,8 @@ def columns_first(model: nn.Module) -> nn.Module:
 
     A processor multiplies such a matrix by one row of numbers, or by a few, in less time: it adds up whole columns, each
     times one number, where row by row every result is a sum of its own. Shapes, names and training stay as they are, and
-    results but for rounding. Matrices in 16 bits are left alone, whose products are faster row by row.
+    results but for rounding. Matrices in 16 bits are left alone, whose products are faster row by row. Not in the midst of a
+    training: what an optimiser remembers would lie in the old way.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Linear) and layer.weight.dtype == torch.float32:

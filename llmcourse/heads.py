@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmcourse.data import IGNORED, pad_rows, shuffled
+from llmcourse.data import IGNORED, check_size, pad_rows, shuffled
 
 Pooling = Literal["cls", "mean", "pooler"]
 POOLINGS = get_args(Pooling)
@@ -37,6 +37,7 @@ def labelled_batches(
     items: Sequence[tuple[Sequence[int], int]], size: int, *, pad: int, seed: int = 0
 ) -> Iterator[LabelledBatch]:
     """Endless batches of (ids, label) pairs: all of them in a random order, then all again in another one."""
+    check_size(size)
     stream = shuffled(items, seed)
     while True:
         yield labelled_batch([next(stream) for _ in range(size)], pad=pad)
@@ -164,6 +165,11 @@ class TokenLabels(NamedTuple):
 
     tokens: Int[Tensor, "B T"]
     labels: Int[Tensor, "B T"]
+
+    @property
+    def weight(self) -> int:
+        """How many labels count: so `train` weighs it when it adds up several."""
+        return int((self.labels != IGNORED).sum())
 
 
 def token_loss(model: nn.Module, batch: TokenLabels) -> Float[Tensor, ""]:

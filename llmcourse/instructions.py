@@ -53,7 +53,7 @@ def continued(
     n_new: int,
     config: SamplingConfig | None = None,
 ) -> list[list[int]]:
-    """What the model says after each prompt of ids, up to [END], which belongs to it when it was said.
+    """What the model says after each prompt of ids, up to [END] or another of `config.stop`, which belongs to it when it was said.
 
     Raises ValueError when `config.stop` lacks the id of [END].
     """
@@ -64,12 +64,14 @@ def continued(
     tokens, padding = pad_left(prompts, tokenizer.special_id(PAD))
     device = next(model.parameters()).device
     said = generate(model, tokens.to(device), n_new, settings, padding=padding.to(device))[:, tokens.shape[1] :]
-    return [_up_to(end, row) for row in said]
+    return [_up_to(settings.stop, row) for row in said]
 
 
-def _up_to(end: int, row: Int[Tensor, "T"]) -> list[int]:
+def _up_to(stop: Sequence[int], row: Int[Tensor, "T"]) -> list[int]:
+    """The ids up to the first that stops; what follows only fills the row up."""
     ids = row.tolist()
-    return ids[: ids.index(end) + 1] if end in ids else ids
+    places = (place for place, token in enumerate(ids) if token in stop)
+    return ids[: next(places, len(ids)) + 1]
 
 
 def reply_text(ids: list[int], tokenizer: WordTokenizer) -> str:

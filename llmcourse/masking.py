@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from llmcourse.data import IGNORED, Batch, pad_rows
+from llmcourse.data import IGNORED, Batch, check_size, pad_rows
 
 FOLLOWS, SWAPPED = 0, 1  # the labels of a pair, in the order of the published models
 
@@ -168,6 +168,7 @@ def pretraining_batches(
     seed: int = 0,
 ) -> Iterator[PreTrainingBatch]:
     """`size` pairs at a time from a stream, masked anew each time; pairs that do not fill a batch are left out."""
+    check_size(size)
     generator = torch.Generator().manual_seed(seed)
     for group in zip(*[iter(pairs)] * size, strict=False):
         yield pretraining_batch(group, config, generator, begin=begin, separator=separator, pad=pad)

@@ -248,10 +248,14 @@ def save_model(model: nn.Module, folder: Path | str, dtype: torch.dtype | None =
     """Write `config.json` and `model.safetensors` into the folder, each whole or not at all.
 
     dtype: round the weights to it (torch.float16 halves the file); `load_model` gives them back as float32.
-    Raises ValueError when a weight is too large for it, and for a model of another kind than `load_model` knows.
+    Raises ValueError when a weight is too large for it or no number, and for a model of another kind than `load_model` knows.
     """
     folder = Path(folder)
     _check_loads_again(model)
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype={dtype} has no fractions; use torch.float16 or torch.bfloat16, or quantise the model")
+    if lost := [name for name, weight in model.state_dict().items() if not weight.isfinite().all()]:
+        raise ValueError(f"{', '.join(lost)} holds numbers that are not finite; the training of this model has failed")
     weights = {name: weight.to(dtype or weight.dtype) for name, weight in model.state_dict().items()}
     too_large = [name for name, weight in weights.items() if not weight.isfinite().all()]
     if dtype and too_large:

@@ -94,7 +94,11 @@ def load_state_tensors(
     held = [[one for group in optimiser.param_groups for one in group["params"]] for optimiser in optimisers]
     for name, tensor in tensors.items():
         number, index, part = name.split(".")
-        kept = placed_like(tensor, held[int(number)][int(index)])
+        parameter = held[int(number)][int(index)]
+        kept = placed_like(tensor, parameter)
+        if kept.shape == parameter.shape and kept.stride() != parameter.stride():
+            # A fused optimiser walks through memory, so what it remembers lies as the parameter does.
+            kept = torch.empty_like(parameter, dtype=kept.dtype).copy_(kept)
         states.setdefault(int(number), {}).setdefault(int(index), {})[part] = kept
     for number, optimiser in enumerate(optimisers):
         groups = optimiser.state_dict()["param_groups"]

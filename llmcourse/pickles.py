@@ -10,6 +10,7 @@ Nothing here loads a pickle.
 import pickletools
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,16 @@ class Report:
 
 
 def instructions(content: bytes) -> list[Instruction]:
-    """The program, step by step. Raises ValueError for bytes that are no pickle."""
+    """The program, step by step. Raises ValueError for bytes that are no pickle, or hold anything behind its end."""
     try:
-        return [Instruction(at, op.name, argument) for op, argument, at in pickletools.genops(content)]
+        steps = [Instruction(at, op.name, argument) for op, argument, at in pickletools.genops(content)]
     except ValueError as error:
         raise ValueError(f"these {len(content)} bytes are no pickle ({error}); give the .pkl of a checkpoint") from None
+    if rest := len(content) - steps[-1].at - 1:
+        raise ValueError(
+            f"{rest} bytes stand behind the pickle's end, and may be another program: whoever loads a file may load that too"
+        )
+    return steps
 
 
 def read_report(content: bytes) -> Report:
@@ -87,15 +93,21 @@ def read_report(content: bytes) -> Report:
 def pickles_inside(path: Path | str) -> dict[str, bytes]:
     """The pickles of a checkpoint as `torch.save` writes it: a zip archive that holds one.
 
-    Raises ValueError for a file that is no such archive, and for a pickle of more than LARGEST bytes: it would fill memory.
+    Raises ValueError for a file that is no such archive or holds none, for a pickle of more than LARGEST bytes, which would
+    fill memory, and where two entries have one name (torch does not look at its case): it is not told which one is loaded.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            found = [one for one in archive.infolist() if one.filename.endswith(".pkl")]
+            names = Counter(one.filename.lower() for one in archive.infolist())
+            if twice := [name for name, count in names.items() if count > 1]:
+                raise ValueError(f"{path} holds {names[twice[0]]} entries named {twice[0]!r}; do not load it")
+            found = [one for one in archive.infolist() if one.filename.lower().endswith(".pkl")]
+            if not found:
+                raise ValueError(f"{path} is an archive without a pickle; give a checkpoint that torch.save wrote")
             if large := [one for one in found if one.file_size > LARGEST]:
                 raise ValueError(f"{path} holds a pickle of {large[0].file_size:,} bytes; at most {LARGEST:,} are read")
             return {one.filename: archive.read(one) for one in found}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is no whole zip archive ({error}); give a checkpoint that torch.save wrote") from None
 
 

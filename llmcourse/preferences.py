@@ -158,6 +158,11 @@ class RewardedBatch(NamedTuple):
     targets: Int[Tensor, "B T"]
     advantages: Float[Tensor, "B"]
 
+    @property
+    def weight(self) -> int:
+        """Its rows, for the loss is a mean over replies: so `train` weighs it when it adds up several."""
+        return len(self.tokens)
+
 
 def policy_gradient_loss(model: nn.Module, batch: RewardedBatch) -> Float[Tensor, ""]:
     """-advantage · ln π(reply), averaged: one step makes good replies likelier, and bad ones less likely.

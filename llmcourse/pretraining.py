@@ -38,7 +38,7 @@ def hidden_word_loss(
     hidden: the state of every position; only those that have a target meet the vocabulary.
     """
     chosen = targets != IGNORED
-    logits = model.masked_lm(hidden[chosen])
+    logits = model.masked_lm(hidden[chosen]).float()
     return F.cross_entropy(logits, targets[chosen], reduction="sum") / chosen.sum().clamp(min=1)
 
 

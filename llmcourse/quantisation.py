@@ -44,7 +44,10 @@ def quantise_weight(
         largest = largest.amax().expand_as(largest)
     scale = (largest / (2 ** (bits - 1) - 1)).clone()
     scale[scale == 0] = 1.0
-    return (weight / scale).round().to(torch.int8), scale
+    most = 2 ** (bits - 1) - 1
+    return (weight / scale).round().clamp(-most, most).to(
+        torch.int8
+    ), scale  # the scale of the tiniest numbers is coarse
 
 
 def pack(numbers: Int8[Tensor, "out in"]) -> UInt8[Tensor, "out half"]:
@@ -129,5 +132,5 @@ def quantise(model: nn.Module, bits: int = 8, *, per: Per = "channel", keep: tup
 
 def stored_bytes(model: nn.Module) -> int:
     """The bytes of all that the model saves, a tensor that is used in two places counted once."""
-    tensors = {(t.data_ptr(), t.shape, t.dtype): t for t in model.state_dict().values()}
+    tensors = {(t.data_ptr() or id(t), t.shape, t.dtype): t for t in model.state_dict(keep_vars=True).values()}
     return sum(t.numel() * t.element_size() for t in tensors.values())

@@ -57,6 +57,8 @@ def fit_floor(sizes: Sequence[int | float], losses: Sequence[int | float]) -> Sc
     Searched between 0 and the lowest loss.
     """
     _check(sizes, losses, least=4)
+    if not min(losses) > 0:
+        raise ValueError(f"a loss of {min(losses):.4g} leaves no room for a floor above 0; give losses above 0")
 
     def crookedness(floor: int | float) -> float:
         return 1 - fit_law(sizes, losses, floor).r_squared
@@ -69,6 +71,8 @@ def _check(sizes: Sequence[int | float], losses: Sequence[int | float], least: i
         raise ValueError(
             f"{len(sizes)} sizes and {len(losses)} losses: give one loss for each of at least {least} different sizes"
         )
+    if not all(map(math.isfinite, (*sizes, *losses))):
+        raise ValueError("a size or a loss is not a finite number; leave out trainings that failed")
     if not min(sizes) > 0:
         raise ValueError(f"a size of {min(sizes)} has no logarithm; give sizes above 0")
 

@@ -31,6 +31,7 @@ from llmcourse.distributed import AnyBatch, RaisedByAll, Team, is_first_process,
 from llmcourse.files import require_writable
 from llmcourse.lengths import filled, row_ends, rows_by_length
 from llmcourse.optimisers import OPTIMISERS, OptimiserName, build_optimisers, load_state_tensors
+from llmcourse.weights import load_weights
 
 Schedule = Literal["linear", "cosine", "constant", "trapezoid", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
@@ -177,8 +178,8 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
     """Train the model in place, yielding after every step.
 
     With `config.accumulate` above 1, each step takes so many batches and moves as one large batch would, each batch
-    counting by its targets that count (a loss that is a mean over these is then exact), or by its rows when it has no
-    `targets`. With `config.checkpoint`, an interrupted training goes on where its file was last saved, and on a CPU to
+    counting by its `weight` where it has one, else by its targets that count (a loss that is a mean over these is then
+    exact), or by its rows when it has no `targets`. With `config.checkpoint`, an interrupted training goes on where its file was last saved, and on a CPU to
     the same numbers, if `batches` starts anew from the same seed (those already seen are passed over) and the reader's
     loop draws no numbers from torch. However the loop ends, the model is left ready to use. Raises TrainingDiverged
     when the loss or its gradient is not finite, and ValueError when the batches run out, the checkpoint is damaged, no
@@ -193,7 +194,15 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
     """
     settings, saved, description = _fingerprint(config, model), {}, {}
     if config.checkpoint:
-        saved, description = read_checkpoint(config.checkpoint, model, settings)
+        saved, description = read_checkpoint(config.checkpoint, settings)
+    stream, begins = _peeked(batches)
+    if description.get("begins", begins) != begins:
+        raise ValueError(
+            f"{config.checkpoint} was saved while training on other batches: their first one differs; "
+            "use the same data and seed again, or choose another checkpoint file"
+        )
+    if saved:  # only now: a training that is refused leaves the model as it is
+        load_weights(model, under("model.", saved), config.checkpoint)
     done = description.get("done", 0)
     if config.checkpoint and done < config.steps and is_first_process():
         require_writable(config.checkpoint)
@@ -202,12 +211,6 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
         computing = _computing(config.precision, team.device)
         if done:
             load_state_tensors(optimisers, under("optimiser.", saved), placed_like)
-        stream, begins = _peeked(batches)
-        if description.get("begins", begins) != begins:
-            raise ValueError(
-                f"{config.checkpoint} was saved while training on other batches: their first one differs; "
-                "use the same data and seed again, or choose another checkpoint file"
-            )
         _pass_over(stream, done * config.accumulate)
         if done:
             team.restore_random_state(saved)  # only now: batches may be drawn with the same random numbers
@@ -277,12 +280,12 @@ def _computing(precision: Precision, device: torch.device) -> Callable[[], Abstr
 
 def _add_up_gradients(team: Team, group: list[AnyBatch], computing: Callable[[], AbstractContextManager]) -> float:
     """Leave in the parameters the gradient of one large batch, and return its loss."""
-    counts = [_n_targets(batch) for batch in group]
-    total, value = sum(counts), 0.0
+    weigh = _weight if any(map(_weight, group)) else _n_rows
+    total, value = sum(map(weigh, group)), 0.0
     # A mean over nothing is no number: where nothing counts, nothing is computed.
-    counted = [batch for batch, count in zip(group, counts, strict=True) if count or not total]
+    counted = [batch for batch in group if weigh(batch)]
     for number, batch in enumerate(counted, start=1):
-        rows, share = _own_part(team, batch, total)
+        rows, share = _own_part(team, batch, weigh, total)
         with team.adding_up(last=number == len(counted)):
             with computing():
                 part = team.losses(rows) * share
@@ -291,20 +294,28 @@ def _add_up_gradients(team: Team, group: list[AnyBatch], computing: Callable[[],
     return team.total(value)
 
 
-def _own_part(team: Team, batch: AnyBatch, total: int) -> tuple[AnyBatch, float]:
+def _own_part(team: Team, batch: AnyBatch, weigh: Callable[[AnyBatch], int], total: int) -> tuple[AnyBatch, float]:
     """This process's rows of a batch, and the share of all targets that is theirs.
 
     A process in whose rows nothing counts computes all rows, times 0: the others wait for it to take part.
     """
     rows = team.rows(batch)
-    count = _n_targets(rows)
-    return rows if count else team.to_device(batch), count / total if total else 1.0
+    count = weigh(rows)
+    return rows if count else team.to_device(batch), count / total
 
 
-def _n_targets(batch: AnyBatch) -> int:
-    """How many targets of a batch count, or how many rows it has."""
+def _weight(batch: AnyBatch) -> int:
+    """How much of a mean a batch is: what it says itself, how many of its targets count, or how many rows it has."""
+    if hasattr(batch, "weight"):
+        return batch.weight
     targets = getattr(batch, "targets", None)
-    return len(batch[0]) if targets is None else int((targets != IGNORED).sum())
+    return _n_rows(batch) if targets is None else int((targets != IGNORED).sum())
+
+
+def _n_rows(batch: AnyBatch) -> int:
+    if not len(batch[0]):
+        raise ValueError("a batch has no rows")
+    return len(batch[0])
 
 
 def _move(
@@ -343,10 +354,17 @@ def _optimisers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optim
 def _fingerprint(config: TrainConfig, model: nn.Module) -> dict:
     """What must be the same for a checkpoint to be continued: all but where and when it is saved, and if it is sharded.
 
-    The model's own settings belong to it: heads and dropout change what is computed, and no shape.
+    The settings of the model and of its parts belong to it, and the types of its numbers: heads and dropout change what is
+    computed, and no shape.
     """
     settings = {name: value for name, value in asdict(config).items() if not name.startswith("checkpoint")}
     del settings["sharded"]
-    if is_dataclass(own := getattr(model, "config", None)):
-        settings |= {f"model.{name}": value for name, value in asdict(own).items()}
+    for name, part in model.named_modules():
+        own = getattr(part, "config", None)
+        of_part = dict(asdict(own)) if is_dataclass(own) else {}
+        if not type(part).__module__.startswith("torch.") or isinstance(part, nn.Dropout):
+            plain = {one: value for one, value in vars(part).items() if type(value) in (bool, int, float, str)}
+            of_part |= {one: value for one, value in plain.items() if one != "training"}
+        settings |= {".".join(filter(None, ("model", name, one))): value for one, value in of_part.items()}
+    settings["model.dtype"] = sorted({str(weight.dtype) for weight in model.parameters()})
     return json.loads(json.dumps(settings, default=str))  # as a file gives them back

@@ -23,11 +23,17 @@ from llmcourse.attention import KVCache, MultiHeadAttention
 
 Positions = Literal["rotary", "learned", "sinusoidal", "alibi", "none"]
 Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu"]
+
+
+def _relu2(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),  # GPT-2's approximation
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),  # So et al. (2021)
+    "relu2": _relu2,  # So et al. (2021)
     "swiglu": F.silu,  # of the gate; Shazeer (2020)
 }
 

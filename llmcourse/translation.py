@@ -213,7 +213,8 @@ class Translation:
     def alignment(self) -> list[tuple[int, int]]:
         """(target index, source index): for each piece but [END] the source piece it looked at most, [END] left out."""
         looked = self.weights[:, : len(self.source) - 1].argmax(dim=-1).tolist()
-        return [(t, s) for t, s in enumerate(looked) if self.target[t] != END]
+        ends = self.target[-1:] == [END]  # only the last piece is the end, whatever words there are
+        return [(t, s) for t, s in enumerate(looked[: len(self.target) - ends])]
 
 
 def translate(
