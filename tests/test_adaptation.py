@@ -23,6 +23,7 @@ from llmcourse.adaptation import (
 )
 from llmcourse.data import Batch
 from llmcourse.models import GPT, count_parameters
+from llmcourse.quantisation import quantise
 from llmcourse.recording import record_attention
 from llmcourse.training import TrainConfig, next_token_loss, train
 from llmcourse.transformer import TransformerConfig
@@ -262,3 +263,21 @@ def test_attention_of_an_adapted_model_is_recorded_under_the_same_names():
         model(TOKENS)
     assert list(after) == list(before)
     torch.testing.assert_close(after["blocks.1.attention"], before["blocks.1.attention"])
+
+
+def test_weights_are_not_loaded_into_a_merged_change():
+    model = small_gpt()
+    add_lora(model, ["query"], 2, 4)
+    saved = copy.deepcopy(model.state_dict())
+    merge_lora(model)
+    with pytest.raises(ValueError, match="call unmerge_lora"):
+        model.load_state_dict(saved)
+    unmerge_lora(model)
+    model.load_state_dict(saved)
+
+
+def test_a_rounded_layer_takes_no_change():
+    model = small_gpt()
+    add_lora(model, ["query"], 2, 4)
+    with pytest.raises(ValueError, match="QuantisedLinear; merge it before you round"):
+        merge_lora(quantise(model))

@@ -413,3 +413,39 @@ def test_long_texts_give_the_formula_with_a_causal_mask_a_nearly_causal_one_and_
     for mask in (None, causal, nearly, causal_mask(520).flip(0) | torch.eye(520, dtype=torch.bool)):
         expected = attention_weights(query, key, mask) @ value
         torch.testing.assert_close(scaled_dot_product_attention(query, key, value, mask), expected)
+
+
+@pytest.mark.parametrize("S", [15, 16, 40])
+def test_a_mask_of_32_bits_hides_beside_queries_of_64(S):
+    g = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, S, 8, generator=g, dtype=torch.float64) for _ in range(3))
+    mask = torch.where(torch.rand(S, S, generator=g) < 0.5, torch.randn(S, S, generator=g), -math.inf)
+    found = scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(found, attention_weights(query, key, mask) @ value, rtol=1e-6, atol=1e-6)
+
+
+def test_a_mask_may_lie_anywhere_in_memory():
+    query, store = torch.randn(1, 520, 8), torch.ones(520 * 520 + 1, dtype=torch.bool)
+    mask = store[1:].view(520, 520).copy_(causal_mask(520))
+    torch.testing.assert_close(
+        scaled_dot_product_attention(query, query, query, mask), attention_weights(query, query, mask) @ query
+    )
+
+
+def test_a_cache_that_a_gradient_needs_is_not_written_over():
+    cache, key = KVCache(), torch.randn(1, 2, 3, 4, requires_grad=True)
+    (filled, _) = cache.append(key, key)
+    cache.crop(2)
+    with torch.no_grad():
+        cache.append(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
+    filled.square().sum().backward()
+    torch.testing.assert_close(key.grad, 2 * key.detach())
+
+
+def test_a_cache_that_was_begun_in_inference_mode_goes_on_outside_of_it():
+    cache, new = KVCache(), torch.ones(1, 2, 1, 4)
+    with torch.inference_mode():
+        cache.append(new.clone(), new.clone())
+    with torch.no_grad():
+        cache.append(new, new)
+    assert len(cache) == 2 and cache.key.tolist() == torch.ones(1, 2, 2, 4).tolist()

@@ -376,17 +376,17 @@ def test_killed_at_a_random_step_they_go_on_to_the_same_bits(several):
 def test_every_row_is_one_process_s_and_their_shares_add_up_to_1(size):
     batch = next(sentences(5))
     batch.targets[3] = IGNORED
-    total = training._n_targets(batch)
+    total = training._weight(batch)
     team = [
         Team(losses=nn.Identity(), model=nn.Identity(), device=torch.device("cpu"), number=i, size=size)
         for i in range(size)
     ]
     assert torch.equal(torch.cat([one.rows(batch).tokens for one in team]), batch.tokens)
-    parts = [training._own_part(one, batch, total) for one in team]
+    parts = [training._own_part(one, batch, training._weight, total) for one in team]
     assert sum(share for _, share in parts) == pytest.approx(1)
     for rows, share in parts:
-        assert training._n_targets(rows) > 0  # a mean over these is a number, also where it counts nothing
-        assert share in (0, training._n_targets(rows) / total)
+        assert training._weight(rows) > 0  # a mean over these is a number, also where it counts nothing
+        assert share in (0, training._weight(rows) / total)
 
 
 def test_a_process_is_told_its_number_by_torchrun(monkeypatch):

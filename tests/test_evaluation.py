@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from llmcourse.data import IGNORED, Batch, translation_batches, windows_in_order
 from llmcourse.evaluation import (
@@ -137,3 +138,21 @@ def test_the_alignment_error_rate_counts_over_all_sentences_and_with_one_link_a_
 
 def test_one_byte_is_text_enough():
     assert bits_per_byte(math.log(2), 1, 1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_16_bits_is_scored_in_32(dtype):
+    torch.manual_seed(0)
+    model = GPT(TransformerConfig(n_vocab=100, context=128, d_model=16, n_heads=2, n_layers=1))
+    tokens = torch.randint(100, (80, 128))
+    whole = mean_loss(model, [Batch(tokens, tokens)])
+    assert mean_loss(model.to(dtype), [Batch(tokens, tokens)]) == pytest.approx(whole, rel=5e-3)
+    assert perplexity(model(tokens), tokens) == pytest.approx(math.exp(whole), rel=2e-2)
+
+
+def test_a_model_without_numbers_is_scored_too():
+    class Even(nn.Module):
+        def forward(self, tokens):
+            return torch.zeros(*tokens.shape, 4)
+
+    assert mean_loss(Even(), [Batch(torch.zeros(1, 2).long(), torch.zeros(1, 2).long())]) == pytest.approx(math.log(4))

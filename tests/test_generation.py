@@ -416,3 +416,10 @@ def test_compiled_steps_write_the_same_text_for_every_kind_of_model():
     """In a Python of its own: the checks of shapes that the tests put on the package cannot be compiled."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=300)
     assert done.stdout == "equal\n", done.stderr
+
+
+def test_the_penalty_remembers_what_the_context_slid_over():
+    model, prompt = small_gpt(), torch.tensor([[1, 2, 3]])
+    config = SamplingConfig(temperature=0.0, repetition_penalty=2.0)
+    plain = generate(model, prompt, 3 * model.config.context, config)
+    assert torch.equal(generate(model, prompt, 3 * model.config.context, config, padding=torch.tensor([0])), plain)

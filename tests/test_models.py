@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -263,3 +264,20 @@ def test_a_model_that_could_not_be_loaded_again_is_not_saved(tmp_path):
         with pytest.raises(ValueError, match=words):
             save_model(model, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model = small_gpt()
+    with torch.no_grad():
+        model.head.weight[0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"head\.weight holds numbers that are not finite"):
+        save_model(model, tmp_path)
+    with pytest.raises(ValueError, match=r"dtype=torch\.int8 has no fractions"):
+        save_model(small_gpt(), tmp_path, torch.int8)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "relu2", "swiglu"])
+def test_a_model_can_be_pickled_whatever_its_activation(activation):
+    model = small_gpt(activation=activation)
+    tokens = torch.zeros(1, 3).long()
+    assert torch.equal(pickle.loads(pickle.dumps(model))(tokens), model(tokens))

@@ -196,3 +196,8 @@ def test_weights_in_16_bits_keep_the_bound_and_their_signs(dtype, bits):
     numbers, scale = quantise_weight(weight, bits)
     assert ((weight.float() - numbers * scale).abs() <= scale / 2 * ROUNDING).all()
     assert (numbers.sign() * weight.float().sign() >= 0).all()
+
+
+def test_the_tiniest_numbers_keep_their_sign():
+    numbers, _ = quantise_weight(torch.tensor([[190 * 2.0**-149, 2.0**-149]]))
+    assert numbers.min() >= 0

@@ -175,3 +175,17 @@ def test_the_command_writes_a_file(tmp_path, monkeypatch):
     scaling_runs.main([str(tmp_path / "runs.toml")])
     written = tomllib.loads((tmp_path / "runs.toml").read_text())["run"]
     assert len(written) == len(scaling_runs.plan()) and written[0]["excess"] == 0.8444
+
+
+@pytest.mark.parametrize(
+    ("sizes", "losses"),
+    [([1, 2, 3], [3.0, math.nan, 2.5]), ([1, 2, 3], [math.inf, 2.8, 2.5]), ([1, math.nan, 3], [3.0, 2.8, 2.5])],
+)
+def test_a_training_that_failed_is_no_point_of_a_law(sizes, losses):
+    with pytest.raises(ValueError, match="not a finite number"):
+        fit_law(sizes, losses, 0)
+
+
+def test_a_loss_of_0_leaves_no_room_for_a_floor():
+    with pytest.raises(ValueError, match="no room for a floor"):
+        fit_floor([1, 2, 3, 4], [3.0, 2.0, 1.0, 0.0])

@@ -193,3 +193,27 @@ def test_nothing_of_the_chapter_loads_a_pickle_or_runs_a_snippet():
     for source in sources[:2]:
         calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
         assert not [call.id for call in calls if isinstance(call, ast.Name) and call.id in ("exec", "eval", "compile")]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_nothing_may_stand_behind_the_end(protocol):
+    with pytest.raises(ValueError, match="bytes stand behind the pickle's end"):
+        read_report(pickle.dumps({}, protocol) + pickle.dumps(print, protocol))
+
+
+def archive(path, *names):
+    """A zip with a pickle under each name."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, pickle.dumps({"name": name}))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_pickle_is_found_whatever_its_case_and_two_of_a_name_are_refused(tmp_path):
+    assert list(pickles_inside(archive(tmp_path / "a", "model/DATA.PKL"))) == ["model/DATA.PKL"]
+    for names in (("m/data.pkl", "m/data.pkl"), ("m/data.pkl", "m/Data.pkl"), ("m/version", "m/version", "m/data.pkl")):
+        with pytest.raises(ValueError, match="holds 2 entries named"):
+            pickles_inside(archive(tmp_path / "b", *names))
+    with pytest.raises(ValueError, match="without a pickle"):
+        pickles_inside(archive(tmp_path / "c", "m/version"))

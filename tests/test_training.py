@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from llmcourse.bert import Bert
 from llmcourse.data import (
     IGNORED,
     Batch,
@@ -24,8 +25,11 @@ from llmcourse.data import (
     translation_batch,
     translation_batches,
 )
+from llmcourse.generation import columns_first
+from llmcourse.heads import Classifier, LabelledBatch, classification_loss
 from llmcourse.models import GPT, EncoderDecoder, save_model
 from llmcourse.optimisers import block_matrices
+from llmcourse.preferences import RewardedBatch, policy_gradient_loss
 from llmcourse.training import (
     TrainConfig,
     TrainingDiverged,
@@ -37,6 +41,7 @@ from llmcourse.training import (
 from llmcourse.transformer import TransformerConfig
 
 TEXT = torch.randint(11, (300,), generator=torch.Generator().manual_seed(0))
+BERT_OF = TransformerConfig(n_vocab=11, context=8, d_model=16, n_heads=2, positions="learned", pad=0)
 
 
 def small_gpt(seed=0, **changes):
@@ -583,3 +588,73 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_impossible_settings_are_refused(setting, words, without_shape_checks):
     with pytest.raises(ValueError, match=words):
         TrainConfig(**{"steps": 5} | setting)
+
+
+def grown(loss, batch, parts, model=None):
+    """The gradient that `train` follows for batches given one by one, and the step's loss."""
+    model = small_gpt() if model is None else model
+    for dropout in (part for part in model.modules() if isinstance(part, nn.Dropout)):
+        dropout.p = 0.0
+    (step,) = train(model, iter(parts), loss, TrainConfig(steps=1, accumulate=len(parts), clip=1e9))
+    return step.loss, step.gradient
+
+
+def test_a_batch_says_itself_what_its_loss_is_a_mean_over():
+    tokens = torch.randint(11, (2, 8), generator=torch.Generator().manual_seed(3))
+    targets = tokens.clone()
+    targets[0, 2:] = IGNORED  # replies of 2 and of 8 tokens
+    rewarded = RewardedBatch(tokens, targets, torch.tensor([1.0, -1.0]))
+    halves = [rewarded._make(part[row : row + 1] for part in rewarded) for row in range(2)]
+    whole = grown(policy_gradient_loss, rewarded, [rewarded])
+    assert grown(policy_gradient_loss, rewarded, halves) == pytest.approx(whole, rel=1e-5)
+
+
+def test_batches_in_which_nothing_counts_share_the_step_by_their_rows():
+    def pull(model, batch):
+        return model(batch.tokens).square().mean()
+
+    tokens = torch.randint(11, (4, 8), generator=torch.Generator().manual_seed(3))
+    batch = Batch(tokens, torch.full_like(tokens, IGNORED))
+    halves = [Batch(tokens[:1], batch.targets[:1]), Batch(tokens[1:], batch.targets[1:])]
+    assert grown(pull, batch, halves) == pytest.approx(grown(pull, batch, [batch]), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_model_laid_out_column_by_column_resumes_to_the_same_bits(tmp_path, optimiser):
+    config = TrainConfig(steps=12, warm_up=0, rate=1e-2, optimiser=optimiser, checkpoint_every=4)
+    whole = columns_first(small_gpt())
+    run(whole, config)
+    saved = replace(config, checkpoint=tmp_path / "training.safetensors")
+    run(columns_first(small_gpt()), saved, 6)
+    resumed = columns_first(small_gpt(seed=1))
+    assert [step.number for step in run(resumed, saved)] == list(range(5, 13))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_training_that_is_refused_leaves_the_model_as_it_is(tmp_path):
+    config = TrainConfig(steps=4, checkpoint=tmp_path / "training.safetensors", checkpoint_every=2)
+    run(small_gpt(), config, 2)
+    model = small_gpt(seed=5)
+    before = [weight.clone() for weight in model.parameters()]
+    other = random_windows(TEXT, context=8, size=4, seed=2)
+    with pytest.raises(ValueError, match="their first one differs"):
+        list(train(model, other, next_token_loss, config))
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (lambda: Classifier(Bert(BERT_OF), 3, pooling="mean"), "model.pooling 'cls', not 'mean'"),
+        (lambda: Classifier(Bert(replace(BERT_OF, n_heads=4)), 3), "model.encoder.n_heads 2, not 4"),
+        (lambda: Classifier(Bert(BERT_OF), 3, dropout=0.5), "model.dropout.p 0.0, not 0.5"),
+        (lambda: Classifier(Bert(BERT_OF), 3).bfloat16(), "model.dtype"),
+    ],
+)
+def test_a_checkpoint_knows_what_changes_no_shape(tmp_path, other, named):
+    config = TrainConfig(steps=4, checkpoint=tmp_path / "training.safetensors", checkpoint_every=2)
+    tokens = torch.randint(11, (3, 8), generator=torch.Generator().manual_seed(0))
+    stream = [LabelledBatch(tokens, torch.tensor([0, 1, 2]))] * 4
+    list(islice(train(Classifier(Bert(BERT_OF), 3), iter(stream), classification_loss, config), 2))
+    with pytest.raises(ValueError, match=re.escape(named)):
+        list(train(other(), iter(stream), classification_loss, config))
