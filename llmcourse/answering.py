@@ -8,6 +8,7 @@ Letters: B batch, T positions, C width of the model, V vocabulary.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -138,7 +139,7 @@ def may_answer(segments: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
 
 
 def repeat_loss(reader: PointingReader, batch: Batch) -> Float[Tensor, ""]:
-    """The mean cross-entropy of the next token, in nats; the first block, and the token that begins its repeat, cannot be known."""
+    """The mean cross-entropy of the next token, in nats. The first block cannot be known, nor where it begins to repeat."""
     return F.cross_entropy(reader.say_next(batch.tokens).flatten(0, 1), batch.targets.flatten())
 
 
@@ -203,7 +204,12 @@ class KnowledgeBase:
         return self._index.scores(words_of(question) if self.encoder is None else self._vectors([question])[0])
 
     def ask(self, question: str, k: int = 4) -> Answer:
-        """Find the k nearest sentences, read them, and answer with the source; or say that there is no answer."""
+        """Find the k nearest sentences, read them, and answer with the source; or say that there is no answer.
+
+        Raises ValueError for k below 1.
+        """
+        if k < 1:
+            raise ValueError(f"k={k}: at least 1 sentence is read")
         scores = self.scores(question)
         nearest = best_first(scores, k)
         if scores[nearest[0]] < self.threshold:
@@ -226,7 +232,5 @@ class KnowledgeBase:
 
 
 def word_span(sentence: str, number: int) -> tuple[int, int]:
-    """The first and last character (excluded) of a word, counted from 0, in a sentence with single spaces."""
-    words = sentence.split(" ")
-    start = sum(len(word) + 1 for word in words[:number])
-    return start, start + len(words[number])
+    """The first and last character (excluded) of a word, counted from 0; words stand between white space."""
+    return list(re.finditer(r"\S+", sentence))[number].span()

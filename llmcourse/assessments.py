@@ -34,8 +34,12 @@ DOMAINS = ("medicine", "law", "finance")
 
 
 def _filled(value: Any) -> bool:
-    """Whether something was written: no empty text, list or table, and no dots."""
-    return value not in (None, ..., "", "...") and (not hasattr(value, "__len__") or len(value) > 0)
+    """Whether something was written: no empty text, list or table, no dots, and no list of such."""
+    if isinstance(value, str):
+        return value.strip() not in ("", "...")
+    if isinstance(value, list | tuple | Mapping):
+        return any(map(_filled, value.values() if isinstance(value, Mapping) else value))
+    return value is not None and value is not ...
 
 
 def _listed(assessment: Assessment, field: str) -> list[Mapping]:
@@ -45,7 +49,7 @@ def _listed(assessment: Assessment, field: str) -> list[Mapping]:
 
 
 def _severe(assessment: Assessment) -> set:
-    return {harm.get("id") for harm in _listed(assessment, "harms") if _level(harm, "severity") >= SEVERE}
+    return {str(harm.get("id")) for harm in _listed(assessment, "harms") if _level(harm, "severity") >= SEVERE}
 
 
 def _level(harm: Mapping, name: str) -> int:
@@ -54,11 +58,12 @@ def _level(harm: Mapping, name: str) -> int:
 
 
 def _several(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) >= 2
+    """Whether a list has two entries or more that are filled and not the same."""
+    return isinstance(value, list | tuple) and len({str(one).strip() for one in value if _filled(one)}) >= 2
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _entry(assessment: Assessment, field: str, name: str) -> Any:
@@ -86,7 +91,7 @@ def _harms_are_rated(assessment: Assessment) -> bool:
 
 def _each_severe_harm_in(assessment: Assessment, field: str) -> bool:
     return bool(_listed(assessment, "harms")) and _severe(assessment) <= {
-        entry["harm"]
+        str(entry["harm"])
         for entry in _listed(assessment, field)
         if _filled(entry.get("harm")) and any(_filled(value) for name, value in entry.items() if name != "harm")
     }

@@ -58,8 +58,8 @@ def association_test(
     """Are the vectors x nearer to a, and y nearer to b, than if the labels x and y had been dealt by chance?
 
     A vector's association is its mean cosine with a less that with b; the effect is the difference of the mean
-    associations of x and y, over the standard deviation (divided by 2N - 1) of all of them. The p-value is one-sided: all partitions
-    are tried, or `MAX_EXACT` random ones where there are more. Rows must be independent items: averages over templates,
+    associations of x and y, over the standard deviation (divided by 2N - 1) of all of them. The p-value is one-sided:
+    all partitions are tried, or `MAX_EXACT` random ones where there are more. Rows must be independent items: averages over templates,
     not one row a template. Word vectors: Caliskan et al. (2017); states of sentences: May et al. (2019).
     """
     if len(x) != len(y) or len(x) < 2:
@@ -99,7 +99,9 @@ def bootstrap_interval(
             f"{len(items)} items, level={level}, n_samples={n_samples}: give 2 items, 0 < level < 1, a sample"
         )
     draw = random.Random(seed)
-    results = torch.tensor([statistic(draw.choices(items, k=len(items))) for _ in range(n_samples)]).double()
+    results = torch.tensor(
+        [statistic(draw.choices(items, k=len(items))) for _ in range(n_samples)], dtype=torch.float64
+    )
     low, high = results.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2]).double()).tolist()
     return low, high
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import platform
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +97,9 @@ def _train_gpt(arguments: argparse.Namespace) -> int:
     if not is_first_process():
         return 0
     _report(model, tokenizer, known, unseen)
-    print(f'saved to {arguments.out}; try: python -m llmcourse generate --model {arguments.out} "The"')
+    print(
+        f'saved to {arguments.out}; try: python -m llmcourse generate --model {shlex.quote(str(arguments.out))} "The"'
+    )
     return 0
 
 
@@ -166,7 +169,8 @@ def _train_translation(arguments: argparse.Namespace) -> int:
         print(
             f"validation loss, last {len(unseen)} lines: {nats:.3f} nats per token ({math.log(config.n_vocab):.3f} blind)"
         )
-    print(f'saved to {arguments.out}; try: python -m llmcourse translate --model {arguments.out} "{pairs[0][0]}"')
+    words = ("translate", "--model", str(arguments.out), pairs[0][0])
+    print(f"saved to {arguments.out}; try: python -m llmcourse {shlex.join(words)}")
     return 0
 
 
@@ -286,13 +290,16 @@ def _now() -> datetime.datetime:
 
 
 def _choose(question: str, options: Sequence[dict]) -> dict | None:
-    """The option that is chosen at the keyboard; None for an empty line."""
+    """The option that is chosen at the keyboard; None for an empty line, or the end of what is typed."""
     letters = tuple("abcdefgh"[: len(options)])
     print(_wrapped(question))
     for letter, option in zip(letters, options, strict=True):
         print(textwrap.fill(f"{letter}) {option['text']}", 100, initial_indent="  ", subsequent_indent="     "))
-    while (letter := input(f"{', '.join(letters)}, or Enter to stop: ").strip().lower()) not in (*letters, ""):
-        print(f"One of {', '.join(letters)}, please.")
+    try:
+        while (letter := input(f"{', '.join(letters)}, or Enter to stop: ").strip().lower()) not in (*letters, ""):
+            print(f"One of {', '.join(letters)}, please.")
+    except EOFError:  # nobody is there, or has pressed Ctrl-D
+        letter = ""
     return options[letters.index(letter)] if letter else None
 
 
@@ -357,10 +364,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Expected faults are one line on stderr and exit code 1."""
+    """Run one command. Expected faults are one line on stderr and exit code 1; 130 when it was interrupted."""
     parsed = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # an old terminal may lack a sign
     try:
         return parsed.run(parsed)
+    except KeyboardInterrupt:
+        again = "; the same command goes on from the last save" if parsed.run is train_command else ""
+        print(f"\nllmcourse: interrupted{again}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         print(f"llmcourse: {error}", file=sys.stderr)
         return 1

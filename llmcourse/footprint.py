@@ -102,7 +102,7 @@ def _block_numbers(config: TransformerConfig, T: int, norm: int) -> int:
 
 
 def _mask_numbers(config: TransformerConfig, T: int) -> int:
-    """The kernel turns a mask of True and False into numbers, one for each pair of places; for a long text it is not given one."""
+    """The kernel turns a mask of True and False into numbers, one for each pair of places. With a long text it gets none."""
     return 0 if config.positions == "alibi" or T > SHORT else T * T
 
 

@@ -60,7 +60,7 @@ def next_token_probabilities(logits: Float[Tensor, "*batch V"], config: Sampling
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if config.top_k is not None:
         keep[..., config.top_k :] = False
-    if config.top_p is not None:
+    if config.top_p is not None and config.top_p < 1:  # a sum may round to 1 before the last token
         kept = ordered * keep
         kept = kept / kept.sum(dim=-1, keepdim=True)
         # A token stays when those before it have not yet reached top_p: the one that crosses the line is kept.

@@ -61,6 +61,8 @@ def beginning(name: str) -> str:
 
 def canaries(repeats: Sequence[int], seed: int = 0) -> list[Canary]:
     """Secrets drawn at random; as many people for each number of repeats, as far as the 32 names reach."""
+    if not 1 <= len(repeats) <= len(NAMES):
+        raise ValueError(f"{len(repeats)} numbers of repeats: give 1 to {len(NAMES)}, for each needs a name")
     draw = random.Random(seed)
     each = len(NAMES) // len(repeats)
     names = draw.sample(NAMES, each * len(repeats))

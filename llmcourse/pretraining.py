@@ -54,7 +54,10 @@ def next_sentence_loss(model: nn.Module, batch: PreTrainingBatch) -> Float[Tenso
 
 
 def pretraining_loss(model: nn.Module, batch: PreTrainingBatch) -> Float[Tensor, ""]:
-    """The sum of both, from one pass through the encoder (Devlin et al., 2019, appendix A.2)."""
+    """The sum of both, from one pass through the encoder (Devlin et al., 2019, appendix A.2).
+
+    Two means, over words and over pairs: added up over several batches it is nearly, not exactly, that of one large batch.
+    """
     hidden = hidden_states(model.bert, batch.tokens, batch.segments)
     judged = F.cross_entropy(model.next_sentence(model.bert.pool(hidden)), batch.swapped)
     return hidden_word_loss(model, hidden, batch.targets) + judged

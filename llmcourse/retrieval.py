@@ -147,6 +147,8 @@ def fuse(*rankings: Sequence[int], k: int | float = 60) -> list[int]:
     k: how little the first places stand out; 60 is the paper's. Scores of different kinds need not be made comparable, for
     only places count. Source: Cormack et al. (2009). Raises ValueError when the rankings hold different texts.
     """
+    if k < 0:
+        raise ValueError(f"k={k}: give 0 or more, for places are counted from 1")
     if not rankings or any(sorted(one) != list(range(len(rankings[0]))) for one in rankings):
         raise ValueError("give at least one ranking, each with every text once; `best_first(scores)` makes one")
     scores = [0.0] * len(rankings[0])

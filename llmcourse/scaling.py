@@ -78,7 +78,7 @@ def _check(sizes: Sequence[int | float], losses: Sequence[int | float], least: i
 
 
 def training_flops(parameters: int | float, tokens: int | float) -> float:
-    """6ND: the floating-point operations of a training, but for attention's own products, which dominate only in long texts."""
+    """6ND: the floating-point operations of a training. Attention's own products, large only in long texts, are left out."""
     return FLOPS_A_PARAMETER_AND_TOKEN * parameters * tokens
 
 

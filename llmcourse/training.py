@@ -179,13 +179,15 @@ def train(model: nn.Module, batches: Iterable[AnyBatch], loss: Loss, config: Tra
 
     With `config.accumulate` above 1, each step takes so many batches and moves as one large batch would, each batch
     counting by its `weight` where it has one, else by its targets that count (a loss that is a mean over these is then
-    exact), or by its rows when it has no `targets`. With `config.checkpoint`, an interrupted training goes on where its file was last saved, and on a CPU to
-    the same numbers, if `batches` starts anew from the same seed (those already seen are passed over) and the reader's
-    loop draws no numbers from torch. However the loop ends, the model is left ready to use. Raises TrainingDiverged
-    when the loss or its gradient is not finite, and ValueError when the batches run out, the checkpoint is damaged, no
-    checkpoint, or of another training (it knows settings, weights and first batch), or the device has no 16-bit numbers
-    of the kind asked for; NotWritten when nothing can be saved, before the first step if that shows by then; and
-    TrainingOutOfMemory. None of these touches what was last saved.
+    exact), or by its rows when it has no `targets`.
+
+    With `config.checkpoint`, an interrupted training goes on where its file was last saved, and on a CPU to the same
+    numbers, if `batches` starts anew from the same seed (those already seen are passed over) and the reader's loop draws
+    no numbers from torch. However the loop ends, the model is left ready to use. Raises TrainingDiverged when the loss or
+    its gradient is not finite, and ValueError when the batches run out, the checkpoint is damaged, no checkpoint, or of
+    another training (it knows settings, weights and first batch), or the device has no 16-bit numbers of the kind asked
+    for; NotWritten when nothing can be saved, before the first step if that shows by then; and TrainingOutOfMemory. None
+    of these touches what was last saved.
 
     Started by torchrun, the processes share out the rows of every batch (each must be given the same stream), and every
     one of them yields the whole step. The numbers are one process's, as far as with `accumulate`, but for dropout:

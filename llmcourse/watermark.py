@@ -96,6 +96,7 @@ def watermark_score(tokens: Sequence[int], key: WatermarkKey, *, count_repeats: 
     Each run of context and word counts once: without the key it is green by chance, but its copies are not chances of their
     own. `count_repeats` counts them all, which makes a text that repeats itself look marked, or the opposite.
     """
+    tokens = [int(token) for token in tokens]  # of a tensor no two entries would count as the same
     if len(tokens) <= key.context:
         raise ValueError(f"{len(tokens)} tokens are too few: the first {key.context} only choose what is green")
     runs = [tuple(tokens[i : i + key.context + 1]) for i in range(len(tokens) - key.context)]

@@ -209,6 +209,8 @@ def test_an_encoder_finds_instead_of_bm25_and_below_the_threshold_nothing_is_rea
     found = base.ask("where does hugo novak live ?", k=1)
     assert (found.text, found.retrieved) == ("turin", (3,))
     assert base.scores("where does hugo novak live ?")[3] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="k=0"):
+        base.ask("where does greta novak live ?", k=0)
     nobody = base.ask("where does greta novak live ?", k=2)
     assert (nobody.text, nobody.confidence, nobody.evidence) == (None, 0.0, None)
     base.edit(0, "greta novak lives in quito .")
@@ -216,5 +218,5 @@ def test_an_encoder_finds_instead_of_bm25_and_below_the_threshold_nothing_is_rea
 
 
 def test_the_span_of_a_word_counts_characters():
-    sentence = "the baker is called ana silva ."
-    assert [sentence[slice(*word_span(sentence, n))] for n in range(7)] == sentence.split()
+    for sentence in ("the baker is called ana silva .", " the  baker is\tcalled ana silva . "):
+        assert [sentence[slice(*word_span(sentence, n))] for n in range(7)] == sentence.split()

@@ -109,3 +109,13 @@ def test_harms_that_nobody_can_name_are_no_harms_with_a_measure():
 
 def test_what_is_not_written_yet_can_be_sorted():
     assert priorities({"harms": [{"severity": 2, "likelihood": 3}]}) == [(6, "...")]
+
+
+def test_blanks_and_copies_fill_no_form():
+    form = copy.deepcopy(model_answer("medicine"))
+    form |= {"use": "  ", "affected": ["...", "..."], "limits": ["..."]}
+    form["oversight"]["minutes"] = True
+    form["measures"][0]["groups"] = ["x", "x"]
+    assert {"use", "affected", "limits", "oversight", "groups"} <= set(gaps(form))
+    form["harms"][0]["id"] = ["no", "name"]
+    assert "measured" in gaps(form)  # and nothing is raised

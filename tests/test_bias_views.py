@@ -53,6 +53,11 @@ def test_each_group_has_its_own_threshold():
         decided(LABELS, SCORES, GROUPS, {"A": 0.5})
 
 
+def test_a_threshold_between_two_whole_scores_is_not_cut():
+    view = decided(torch.tensor([True, True, False]), torch.tensor([1, 2, 1]), ["A", "A", "A"], {"A": 1.5})
+    assert "A 0.33" in view.text
+
+
 def test_nobody_is_named_as_nobody_and_names_are_text():
     assert "nobody" in page(0.9).html and "no gap to measure" in page(0.9).html and "nan" not in page(0.9).html
     assert "<b>" not in page().html and "&lt;b&gt;" in page().html

@@ -149,3 +149,11 @@ def test_a_broken_diagram_does_not_pass(open_page, line, mutant):
     page.get_by_role("slider", name="Temperature").fill("2")
     with pytest.raises(AssertionError):
         check_reliability(page, 0, 2.0)
+
+
+@pytest.mark.slow
+def test_of_equally_sure_answers_not_all_are_said_to_be_there(open_page):
+    view = calibration.selective(torch.tensor([0.9, 0.9, 0.9, 0.5]), torch.tensor([True, False, True, True]))
+    assert (
+        "of equally sure ones the first, from confidence 0.90: 2 of 4" in open_page(view).locator(".work").inner_text()
+    )

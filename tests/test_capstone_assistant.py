@@ -149,6 +149,8 @@ def test_the_shipped_knowledge_base_is_plain_and_mixed():
 
 def test_fresh_bases_differ_by_seed_and_hold_turned_facts():
     assert fresh_base(1) == fresh_base(1) != fresh_base(2)
+    with pytest.raises(ValueError, match="names are more than"):
+        fresh_base(0, n_places=1_000, n_relations=12)
     for seed in range(5):
         facts = stated(fresh_base(seed))
         assert len(facts) == len(fresh_base(seed).passages) > 25

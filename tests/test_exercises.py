@@ -248,6 +248,15 @@ def test_feedback_shows_a_learners_text_as_text():
     assert "<script>" not in Negated.check(injecting)._repr_html_()
 
 
+def test_a_record_that_somebody_changed_is_no_obstacle():
+    from llmcourse.exercises import progress
+
+    progress.path().write_text('{"Negated": {"tries": null, "solved": null}, "Doubled": 3}', encoding="utf-8")
+    assert progress.load() == {}
+    progress.record("Negated", solved=True)
+    assert progress.load()["Negated"]["tries"] == 1
+
+
 def test_progress_counts_tries_and_remembers_the_first_success():
     from llmcourse.exercises import progress
 

@@ -112,6 +112,13 @@ def test_of_one_possible_token_there_is_no_choice(setting):
     assert next_token_probabilities(logits, SamplingConfig(**setting)).tolist() == [0, 0, 1, 0]
 
 
+def test_a_top_p_of_1_keeps_all():
+    logits = 5 * torch.randn(64, 4000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(
+        next_token_probabilities(logits, SamplingConfig(top_p=1.0)), next_token_probabilities(logits, SamplingConfig())
+    )
+
+
 @pytest.mark.parametrize("setting", [{}, {"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.8}, {"min_p": 0.4}])
 def test_draws_follow_the_distribution_within_five_standard_deviations(setting):
     n, config = 20_000, SamplingConfig(seed=0, **setting)

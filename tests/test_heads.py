@@ -131,6 +131,16 @@ def test_a_comparison_holds_and_tables_both_sentences():
         assert_tabled(view, given)
 
 
+def test_layers_in_another_order_are_compared_by_their_names():
+    maps = random_maps()
+    turned = dict(reversed(maps.items()))
+    assert list(maps) != list(turned)
+    data = data_of(heads.compare(maps, TOKENS, turned, TOKENS))
+    assert data["maps"]["a"] == data["maps"]["b"]
+    film = data_of(heads.dynamics({0: maps, 1: turned}, TOKENS))
+    assert film["frames"][0] == film["frames"][1]
+
+
 def test_a_comparison_of_what_cannot_be_compared_says_so():
     maps = random_maps()
     with pytest.raises(ValueError, match=r"other layers .*record both with one model"):

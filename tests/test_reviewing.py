@@ -57,6 +57,21 @@ def test_a_right_answer_makes_the_wait_longer_each_time_and_a_wrong_one_short():
 def test_a_damaged_record_starts_anew():
     reviewing.path().write_text("{", encoding="utf-8")
     assert reviewing.due(NOW, 1) == reviewing.cards()[:1]
+    reviewing.path().write_text(json.dumps({reviewing.cards()[0].name: {"due": "soon"}, "x": 3}), encoding="utf-8")
+    assert reviewing.waiting(NOW) == 0 and reviewing.due(NOW, 1) == reviewing.cards()[:1]
+
+
+def test_no_questions_cannot_be_asked_for(capsys):
+    assert cli.main(["review", "--count", "-5"]) == 1
+    assert "count=-5" in capsys.readouterr().err
+
+
+def test_the_end_of_what_is_typed_stops_the_session(monkeypatch, capsys):
+    def nobody(prompt=""):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+    assert cli.main(["review"]) == 0
 
 
 def imported(text: str) -> tuple[dict[str, str], list[list[str]]]:

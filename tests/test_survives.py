@@ -531,12 +531,10 @@ def test_an_unusable_out_is_told_before_anything_is_computed(tmp_path, capsys, m
 def test_a_command_that_was_killed_while_it_wrote_its_results_ends_as_if_it_had_not(tmp_path, monkeypatch, capsys):
     assert command(tmp_path, tmp_path / "whole") == 0
     monkeypatch.setattr(cli, "save_model", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        command(tmp_path, tmp_path / "model")
+    assert command(tmp_path, tmp_path / "model") == 130
     monkeypatch.undo()
     monkeypatch.setattr(cli.BPETokenizer, "save", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        command(tmp_path, tmp_path / "model")
+    assert command(tmp_path, tmp_path / "model") == 130
     assert "tokenizer.json" not in names_in(tmp_path / "model")
     monkeypatch.undo()
     assert command(tmp_path, tmp_path / "model") == 0

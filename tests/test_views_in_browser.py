@@ -278,6 +278,17 @@ def test_equal_logits_are_cut_in_the_order_of_the_vocabulary(open_page):
     assert page.locator("li:not(.cut)").evaluate_all("bars => bars.map(bar => +bar.dataset.row)") == [1, 2]
 
 
+def test_without_a_limit_no_token_is_cut_however_sure_the_first_one_is(open_page):
+    page = open_page(views.next_token_bars(["yes", "no", "maybe"], torch.tensor([40.0, 0.0, -1.0])))
+    assert page.locator("s").count() == 0 and "3 of 3 can come next" in page.locator(".work").inner_text()
+
+
+def test_layers_named_by_numbers_keep_their_order(open_page):
+    maps = {"2": torch.eye(2)[None, None], "1": torch.ones(1, 1, 2, 2) / 2}
+    page = open_page(views.attention_heads(maps, ["a", "b"], layer="2"))
+    assert page.get_by_label("Layer").locator("option").all_inner_texts()[:2] == ["2", "1"]
+
+
 def test_the_true_probability_is_marked_where_it_lies(open_page):
     page = open_page(bars_view())
     row = page.locator("li").first

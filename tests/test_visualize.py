@@ -578,3 +578,9 @@ explore(lambda size: Html(f"<b>{size}</b>", str(size)), size=[1, 2])
     assert data[widgets.WIDGET]["model_id"] in models
     shown = [output["data"]["text/html"] for model in models.values() for output in model["state"].get("outputs", [])]
     assert shown == ["<b>1</b>"]
+
+
+@pytest.mark.parametrize("least", [0, -1])
+def test_a_logarithmic_axis_has_no_place_for_nothing(least):
+    with pytest.raises(ValueError, match="no place for 0 or less"):
+        plots.curves({"a": ([least, 2], [1.0, 2.0])}, log_x=True)

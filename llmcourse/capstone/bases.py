@@ -82,7 +82,9 @@ def default_base() -> Base:
 
 
 def made_up_names(n: int, generator: random.Random) -> list[tuple[str, str]]:
-    """Names in English and Chinese, of two or three sounds, no two the same."""
+    """Names in English and Chinese, of two or three sounds, no two the same. Raises ValueError for more than there are."""
+    if n > (most := len(SOUNDS) * (len(SOUNDS) - 1) ** 2 * 9 // 10):
+        raise ValueError(f"{n} names are more than the {most} that can be made up in good time; take fewer places")
     found: dict[str, str] = {}
     while len(found) < n:
         sounds = generator.sample(SOUNDS, generator.choice((2, 3)))

@@ -29,7 +29,10 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return type(a) is type(b) and len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b, strict=True))
     if _is_number(a) and _is_number(b):
         tolerance *= 1 + 1e-9  # "0.05 more or less" of 1 takes in 0.95, though 1 - 0.95 is computed as a little more
-        return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
+        try:
+            return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
+        except OverflowError:  # a whole number that is larger than any float
+            return a == b
     if hasattr(a, "kind") and hasattr(b, "kind"):
         return type(a) is type(b) and a.kind == b.kind
     return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
@@ -132,7 +135,7 @@ def describe(probe: tuple, names: Sequence[str]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, Tensor):
         if value.numel() <= 6:
-            return f"= {[round(x, 4) if isinstance(x, float) else x for x in value.tolist()]}"
+            return f"= {[round(x, 4) if isinstance(x, float) else x for x in value.flatten().tolist()]}"
         return f"of shape {tuple(value.shape)}"
     return f"= {_cut(repr(value) if isinstance(value, str) else value)}"
 

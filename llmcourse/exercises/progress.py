@@ -21,9 +21,17 @@ def load() -> dict[str, dict]:
         return {}
     if not isinstance(recorded, dict):
         return {}
-    return {
-        name: entry for name, entry in recorded.items() if isinstance(entry, dict) and {"tries", "solved"} <= set(entry)
-    }
+    return {name: entry for name, entry in recorded.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether an entry of the file can be read: somebody may have changed it."""
+    return (
+        isinstance(entry, dict)
+        and {"tries", "solved"} <= set(entry)
+        and isinstance(entry["tries"], int)
+        and isinstance(entry["solved"], str | None)
+    )
 
 
 def record(exercise: str, *, solved: bool) -> None:

@@ -62,7 +62,15 @@ def load() -> dict[str, dict]:
         recorded = json.loads(path().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return recorded if isinstance(recorded, dict) else {}
+    return {name: entry for name, entry in recorded.items() if _is_entry(entry)} if isinstance(recorded, dict) else {}
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether an entry of the file can be read: somebody may have changed it."""
+    try:
+        return isinstance(entry, dict) and _when(entry).tzinfo is not None
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def waiting(now: datetime.datetime) -> int:
@@ -72,7 +80,12 @@ def waiting(now: datetime.datetime) -> int:
 
 
 def due(now: datetime.datetime, count: int = 10) -> list[Card]:
-    """The questions to ask now: those that are due, the longest waiting first, and then new ones. At most `count`."""
+    """The questions to ask now: those that are due, the longest waiting first, and then new ones. At most `count`.
+
+    Raises ValueError for a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}: ask at least 1 question")
     recorded = load()
     known = [card for card in cards() if card.name in recorded]
     waiting = [card for card in known if _when(recorded[card.name]) <= now]

@@ -129,6 +129,7 @@ def compare(
         raise ValueError(
             f"the sentences were read by other layers ({', '.join(a)}) and ({', '.join(b)}); record both with one model"
         )
+    b = {name: b[name] for name in a}  # the order of the layers is that of A
     opens = opens_on(a, next(iter(a)) if layer is None else layer, head, query)
     rows = _aligned(tokens_a, tokens_b)
     asked = [row["a"] for row in rows if row["a"] is not None and row["b"] is not None]
@@ -231,6 +232,7 @@ def dynamics(
     for step, film in zip(steps, films, strict=True):
         if {name: len(weights) for name, weights in film.items()} != sizes:
             raise ValueError(f"step {step} has other layers or heads than step {steps[0]}; record one model throughout")
+    films = [{name: film[name] for name in sizes} for film in films]  # in the order of the first step's layers
     _bearable(
         sum(w.numel() for film in films for w in film.values()), "keep fewer steps, choose layers, or a shorter text"
     )

@@ -108,10 +108,13 @@ def curves(
 ) -> Figure:
     """Lines with their names at their right ends: {"name": (xs, ys)}; `floor` is a dashed one.
 
-    y_limits: where the vertical axis begins and ends; None fits it to the lines.
+    y_limits: where the vertical axis begins and ends; None fits it to the lines. Raises ValueError where a logarithmic axis
+    has no place for a number.
     """
     if not series:
         raise ValueError("there is no curve to draw; give some, such as {'training': (steps, losses)}")
+    if log_x and min((x for xs, _ in series.values() for x in xs), default=1) <= 0:
+        raise ValueError("a logarithmic axis has no place for 0 or less; leave it out, or take log_x=False")
     ax = _new_axes(7, 4)
     for number, (name, (xs, ys)) in enumerate(series.items()):
         if len(xs) != len(ys) or len(xs) == 0:

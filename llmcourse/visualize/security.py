@@ -102,7 +102,11 @@ def trust_boundaries(models: Mapping[str, Traced], *, said: int = 0) -> Html:
     opens = {"model": 0, "said": said, "trace": 0}
     label = "Whose words reach the answer, traced through attention"
     return block(
-        "trust_boundaries", label, {"models": data, "opens": opens}, folded("As tables", twin), "\n".join(lines)
+        "trust_boundaries",
+        label,
+        {"models": data, "names": list(data), "opens": opens},
+        folded("As tables", twin),
+        "\n".join(lines),
     )
 
 

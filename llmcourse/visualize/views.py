@@ -104,7 +104,7 @@ def attention_heads(
             f"{n_weights:,} attention weights are too many for a page (at most {MAX_WEIGHTS:,}); "
             f"choose layers, such as {{{next(iter(maps))!r}: maps[{next(iter(maps))!r}]}}, or a shorter text"
         )
-    data = {"queries": list(tokens), "keys": list(keys), "opens": opens}
+    data = {"queries": list(tokens), "keys": list(keys), "names": list(layers), "opens": opens}
     data["layers"] = {name: rounded(weights, 3) for name, weights in layers.items()}
     twin = head_tables(layers, tokens, keys, decimals=3)
     shown = list(layers)[opens["layer"]]

@@ -15,7 +15,8 @@ function askFacts(stage, { source, pointer, words, special, sentences, question,
   const count = slider("Facts to read", { min: 1, max: Math.min(6, sentences.length), step: 1, value: k }, String, () => read());
 
   /** Words with spaces; a full stop or question mark at the end may be glued on or be missing. */
-  const tidy = (text, sign) => [...text.trim().toLowerCase().replace(/[.?]+\s*$/, "").split(/\s+/).filter(Boolean), sign];
+  const known = (word) => (ids.has(word) ? word : word.toLowerCase());
+  const tidy = (text, sign) => [...text.trim().replace(/[.?]+\s*$/, "").split(/\s+/).filter(Boolean).map(known), sign];
 
   /** [CLS] facts [SEP] question, and for each place of a fact which fact and which word it is. */
   function lay(facts, query) {

@@ -1,7 +1,6 @@
 /** Draw into the stage. `opens` says what is shown first, and is kept up to date with what is chosen. */
-function attentionHeads(stage, { queries, keys, layers, opens }) {
+function attentionHeads(stage, { queries, keys, layers, names = Object.keys(layers), opens }) {
   const ROW = 29; // pixels: a token's height and the gap below it
-  const names = Object.keys(layers);
   let layer, head, pinned = null;
   const weights = () => layers[names[layer]][head];
   const says = live("work");

@@ -67,7 +67,10 @@ function attentionSteps(stage, given) {
 
   function reset() {
     now = structuredClone(given);
-    for (const { cell, name, i, j } of cells("input")) cell.value = now[name][i][j].toFixed(2);
+    for (const { cell, name, i, j } of cells("input")) {
+      cell.value = now[name][i][j].toFixed(2);
+      cell.removeAttribute("aria-invalid");
+    }
     compute();
   }
 

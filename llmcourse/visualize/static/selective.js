@@ -20,7 +20,8 @@ function selective(stage, { confidence, risk, best, answered }) {
     });
     mark.setAttribute("cx", across(count / n)), mark.setAttribute("cy", up(risk[count - 1]));
     says.dataset.value = confidence[count - 1];
-    says.textContent = `Answers with confidence ${confidence[count - 1].toFixed(2)} or more: ${count} of ${n}, and ${wrong} of them are wrong.`;
+    const tied = count < n && confidence[count] === confidence[count - 1]; // then some answers of this confidence are not said
+    says.textContent = `${tied ? "The surest answers, of equally sure ones the first, from" : "Answers with"} confidence ${confidence[count - 1].toFixed(2)}${tied ? "" : " or more"}: ${count} of ${n}, and ${wrong} of them are wrong.`;
   }
 
   stage.append(

@@ -8,7 +8,10 @@ function nextTokenProbabilities(logits, { temperature, topK, topP }) {
   let before = 0, held = 0;
   const kept = new Set();
   for (const i of likeliest) {
-    if (before < topP) { kept.add(i); held += spread[i]; } // so the token that crosses the line stays
+    if (topP === 1 || before < topP) { // the token that crosses the line stays; a sum may round to 1 before the last token
+      kept.add(i);
+      held += spread[i];
+    }
     before += spread[i] / total;
   }
   return { order, spread, kept, probabilities: spread.map((p, i) => (kept.has(i) ? p / held : 0)) };

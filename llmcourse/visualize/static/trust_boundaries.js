@@ -1,6 +1,6 @@
 /** Whose words reach an answer: the tokens of a prompt in the boxes of those who said them, each the more coloured the larger its share. */
-function trustBoundaries(stage, { models, opens }) {
-  const names = Object.keys(models), seen = { model: opens.model, said: opens.said, trace: opens.trace };
+function trustBoundaries(stage, { models, names, opens }) {
+  const seen = { model: opens.model, said: opens.said, trace: opens.trace };
   const says = live("work"), boxes = el("div", { class: "stage" }), shares = el("ol", { class: "bars zones" }), pickers = el("span", { class: "bar" });
   const model = () => models[names[seen.model]];
 
