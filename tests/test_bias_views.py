@@ -56,6 +56,8 @@ def test_each_group_has_its_own_threshold():
 def test_a_threshold_between_two_whole_scores_is_not_cut():
     view = decided(torch.tensor([True, True, False]), torch.tensor([1, 2, 1]), ["A", "A", "A"], {"A": 1.5})
     assert "A 0.33" in view.text
+    equal = decided(torch.tensor([True, False]), torch.tensor([0.9, 0.1]), ["A", "A"], {"A": 0.9})
+    assert "A 0.50" in equal.text  # a score of just the threshold is decided for, in 32 bits too
 
 
 def test_nobody_is_named_as_nobody_and_names_are_text():

@@ -67,7 +67,8 @@ def decided(labels: Tensor, scores: Tensor, groups: Sequence[str], thresholds: M
     missing = set(groups) - set(thresholds)
     if missing:
         raise ValueError(f"the groups {sorted(missing)} have no threshold; give each group one")
-    scores = scores.double()  # a threshold may lie between two whole numbers
+    if not scores.is_floating_point():
+        scores = scores.double()  # a threshold may lie between two whole numbers
     cuts = scores.new_tensor([thresholds[group] for group in groups])
     rates = group_rates(labels, scores >= cuts, groups)
     bars, lines = "", []
