@@ -141,6 +141,6 @@ def test_speculative_decoding_writes_what_the_marked_model_writes(context):
     assert found.acceptance < 1  # some drafts were refused, and forgotten with what they choose
 
 
-def test_a_tensor_is_scored_as_its_list():
+def test_a_tensor_is_scored_as_its_list(without_shape_checks):
     tokens = torch.tensor([4, 7, 1, 4, 7, 1, 4, 7, 1, 5, 2, 2, 2])
     assert watermark_score(tokens, key()) == watermark_score(tokens.tolist(), key())
