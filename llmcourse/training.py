@@ -284,6 +284,8 @@ def _add_up_gradients(team: Team, group: list[AnyBatch], computing: Callable[[],
     """Leave in the parameters the gradient of one large batch, and return its loss."""
     weigh = _weight if any(map(_weight, group)) else _n_rows
     total, value = sum(map(weigh, group)), 0.0
+    if not total:
+        raise ValueError("a batch has no rows; give at least one")
     # A mean over nothing is no number: where nothing counts, nothing is computed.
     counted = [batch for batch in group if weigh(batch)]
     for number, batch in enumerate(counted, start=1):
@@ -315,8 +317,6 @@ def _weight(batch: AnyBatch) -> int:
 
 
 def _n_rows(batch: AnyBatch) -> int:
-    if not len(batch[0]):
-        raise ValueError("a batch has no rows")
     return len(batch[0])
 
 

@@ -442,6 +442,14 @@ def test_a_cache_that_a_gradient_needs_is_not_written_over():
     torch.testing.assert_close(key.grad, 2 * key.detach())
 
 
+def test_in_inference_mode_a_cache_makes_room_as_elsewhere():
+    cache, new = KVCache(), torch.ones(1, 2, 1, 4)
+    with torch.inference_mode():
+        cache.append(new, new)
+        cache.append(new, new)
+    assert cache.room == LEAST_ROOM - 2
+
+
 def test_a_cache_that_was_begun_in_inference_mode_goes_on_outside_of_it():
     cache, new = KVCache(), torch.ones(1, 2, 1, 4)
     with torch.inference_mode():

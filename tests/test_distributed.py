@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -387,6 +388,17 @@ def test_every_row_is_one_process_s_and_their_shares_add_up_to_1(size):
     for rows, share in parts:
         assert training._weight(rows) > 0  # a mean over these is a number, also where it counts nothing
         assert share in (0, training._weight(rows) / total)
+
+
+def test_a_process_without_rows_of_its_own_takes_part_and_counts_nothing():
+    class Numbers(NamedTuple):
+        values: torch.Tensor
+
+    team = [
+        Team(losses=nn.Identity(), model=nn.Identity(), device=torch.device("cpu"), number=i, size=3) for i in range(3)
+    ]
+    parts = [training._own_part(one, Numbers(torch.ones(2, 1)), training._weight, 2) for one in team]
+    assert [(len(rows.values), share) for rows, share in parts] == [(1, 0.5), (1, 0.5), (2, 0.0)]
 
 
 def test_a_process_is_told_its_number_by_torchrun(monkeypatch):

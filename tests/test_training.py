@@ -619,6 +619,12 @@ def test_batches_in_which_nothing_counts_share_the_step_by_their_rows():
     assert grown(pull, batch, halves) == pytest.approx(grown(pull, batch, [batch]), rel=1e-5)
 
 
+def test_a_batch_of_nothing_is_refused():
+    empty = torch.empty(0, 8, dtype=torch.long)
+    with pytest.raises(ValueError, match="a batch has no rows"):
+        list(train(small_gpt(), iter([Batch(empty, empty)]), next_token_loss, TrainConfig(steps=1)))
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_model_laid_out_column_by_column_resumes_to_the_same_bits(tmp_path, optimiser):
     config = TrainConfig(steps=12, warm_up=0, rate=1e-2, optimiser=optimiser, checkpoint_every=4)
