@@ -189,8 +189,8 @@ def _written(store: Tensor | None, new: Tensor, start: int, *, make_room: bool) 
 
     Where gradients are kept track of, nothing may be written over: the store is then no longer than what it holds.
     """
-    if store is not None and (store.requires_grad or (store.is_inference() and not torch.is_inference_mode_enabled())):
-        make_room = False  # a store that a backward pass may still read, or that may not be written over here
+    if store is not None and store.requires_grad:
+        make_room = False  # a backward pass may still read it
     if torch.is_grad_enabled() or not make_room:
         # Laid out head by head once, for it is read at every token.
         return new.contiguous() if store is None else torch.cat([store[..., :start, :], new], dim=-2)

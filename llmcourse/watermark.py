@@ -74,7 +74,7 @@ class Watermarked(nn.Module):
         """The model's logits with the mark. Places with fewer words before them than the context has stay unmarked."""
         known = tokens
         if cache is not None:
-            if cache.read is not None:  # of what was read, what the caches still hold: speculative decoding crops them
+            if cache.read is not None:  # of what was read, what the caches still hold: they may have been cropped
                 known = torch.cat([cache.read[:, : len(cache[0])], tokens], dim=1)
             cache.read = known
         logits = self.model(tokens, cache)

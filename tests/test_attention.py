@@ -448,12 +448,3 @@ def test_in_inference_mode_a_cache_makes_room_as_elsewhere():
         cache.append(new, new)
         cache.append(new, new)
     assert cache.room == LEAST_ROOM - 2
-
-
-def test_a_cache_that_was_begun_in_inference_mode_goes_on_outside_of_it():
-    cache, new = KVCache(), torch.ones(1, 2, 1, 4)
-    with torch.inference_mode():
-        cache.append(new.clone(), new.clone())
-    with torch.no_grad():
-        cache.append(new, new)
-    assert len(cache) == 2 and cache.key.tolist() == torch.ones(1, 2, 2, 4).tolist()

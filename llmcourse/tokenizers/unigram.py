@@ -187,9 +187,7 @@ class UnigramTokenizer(Tokenizer):
             if len(pieces) <= len(alphabet) + room:
                 break
             pieces = prune(pieces, expected, max(len(alphabet) + room, int(KEEP * len(pieces))))
-        # 13 decimals: so few digits are read back from a file to the last bit by any library.
-        rounded = {piece: round(log_p, 13) for piece, log_p in pieces.items()}
-        return cls(dict(sorted(rounded.items(), key=lambda item: (-item[1], item[0]))), special_tokens)
+        return cls(dict(sorted(pieces.items(), key=lambda item: (-item[1], item[0]))), special_tokens)
 
     def _words(self, text: str) -> list[str]:
         return BERT_WORDS.findall(text)
