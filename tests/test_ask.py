@@ -129,11 +129,11 @@ def test_anchors_are_those_of_docutils_and_sphinx():
 
 
 def test_stored_passages_are_read_back(tmp_path, monkeypatch):
+    some = book().passages[:5]
     monkeypatch.setattr(passages, "HERE", tmp_path / "llmcourse")
     (tmp_path / "llmcourse").mkdir()
     with pytest.raises(ValueError, match="text of the book is not here"):
         passages.load()
-    some = book().passages[:5]
     passages.store(some, tmp_path / "llmcourse/passages.json")
     assert passages.load() == some
 
