@@ -434,11 +434,12 @@ def test_a_mask_may_lie_anywhere_in_memory():
 
 def test_a_cache_that_a_gradient_needs_is_not_written_over():
     cache, key = KVCache(), torch.randn(1, 2, 3, 4, requires_grad=True)
-    (filled, _) = cache.append(key, key)
+    filled, _ = cache.append(key, key)
+    loss = filled.square().sum()
     cache.crop(2)
     with torch.no_grad():
         cache.append(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
-    filled.square().sum().backward()
+    loss.backward()
     torch.testing.assert_close(key.grad, 2 * key.detach())
 
 

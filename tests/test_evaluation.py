@@ -143,8 +143,8 @@ def test_one_byte_is_text_enough():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_model_in_16_bits_is_scored_in_32(dtype):
     torch.manual_seed(0)
-    model = GPT(TransformerConfig(n_vocab=100, context=128, d_model=16, n_heads=2, n_layers=1))
-    tokens = torch.randint(100, (80, 128))
+    model = GPT(TransformerConfig(n_vocab=1000, context=128, d_model=16, n_heads=2, n_layers=1))
+    tokens = torch.randint(1000, (80, 128))
     whole = mean_loss(model, [Batch(tokens, tokens)])
     assert mean_loss(model.to(dtype), [Batch(tokens, tokens)]) == pytest.approx(whole, rel=5e-3)
     assert perplexity(model(tokens), tokens) == pytest.approx(math.exp(whole), rel=2e-2)
