@@ -42,7 +42,7 @@ def open_page(browser, tmp_path):
         body = "\n".join(output.html for output in outputs)
         file.write_text(f"{HEAD}<title>views</title><main>{mutate(body)}</main>", encoding="utf-8")
         page = browser.new_page(**options)
-        page.set_default_timeout(5_000)
+        page.set_default_timeout(15_000)
         pages.append(page)
         page.on("console", lambda message: faults.append(said(message)) if blames(message) else None)
         page.on("pageerror", lambda error: faults.append(str(error)))

@@ -184,7 +184,7 @@ def site(tmp_path_factory):
 @pytest.fixture
 def page(browser, site):
     faults, page = [], browser.new_page()
-    page.set_default_timeout(5_000)
+    page.set_default_timeout(15_000)
     page.on("console", lambda message: faults.append(message.text) if blames(message) else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto((site / "book/page.html").as_uri())

@@ -172,7 +172,7 @@ def site(tmp_path_factory):
 def opened(browser, site, load=True, **options):
     """The page, its model loaded; in the end it must have asked for its own files alone and logged nothing amiss."""
     faults, page = [], browser.new_page(**options)
-    page.set_default_timeout(8_000)
+    page.set_default_timeout(15_000)
     page.on("console", lambda message: faults.append(message.text) if blames(message) else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: (faults.append(f"dialog {dialog.message}"), dialog.dismiss()))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from llmcourse.exercises.quiz import questions, quiz
-from tests.browsing import HEAD
+from tests.browsing import HEAD, served
 from tests.pages import extension
 
 CHAPTER = "start_here"
@@ -30,42 +30,110 @@ def page_with_a_quiz(folder):
     context = {"body": quiz(CHAPTER).html}
     extension("quizzes").keep(None, "page", "page.html", context, None)
     file = folder / "page.html"
-    file.write_text(f"{HEAD}<title>quiz</title><main>{context['body']}</main>", encoding="utf-8")
+    head = HEAD + '<title>quiz</title><link rel="icon" href="data:,">'  # a browser would ask the server for one
+    file.write_text(f"{head}<main>{context['body']}</main>", encoding="utf-8")
     return file
 
 
+RIGHT = "document.querySelector('[role=status]').textContent.startsWith('{} of')"
+
+
+class _Reader:
+    """A tab with the quiz, and what its page complained of."""
+
+    def __init__(self, context, address: str):
+        self.faults, self.tab = [], context.new_page()
+        self.tab.on("console", lambda message: self.faults.append(message.text))
+        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.tab.goto(f"{address}/page.html")
+        self.asked, self.items = questions(CHAPTER), self.tab.locator(".llmcourse-quiz > ol > li")
+        self.places = [next(i for i, option in enumerate(one["option"]) if option.get("right")) for one in self.asked]
+
+    def choose(self, question: int, right: bool) -> None:
+        option = self.places[question] if right else (self.places[question] + 1) % len(self.asked[question]["option"])
+        self.items.nth(question).locator("summary").nth(option).click()
+
+    def marks(self) -> list[str]:
+        return [self.items.nth(i).locator("> strong").inner_text().strip() for i in range(len(self.asked))]
+
+    def sees(self, right: int) -> None:
+        self.tab.wait_for_function(RIGHT.format(right))
+
+
+@pytest.fixture
+def readers(browser, tmp_path):
+    """Opens tabs of one browser with the same page, which no other test's browser has seen."""
+    page_with_a_quiz(tmp_path)
+    context, opened = browser.new_context(), []
+    with served(tmp_path) as address:
+        yield lambda: opened.append(_Reader(context, address)) or opened[-1]
+        assert [fault for reader in opened for fault in reader.faults] == []
+        context.close()
+
+
 @pytest.mark.slow
-def test_what_was_chosen_first_is_kept_over_a_reload_until_it_is_forgotten(browser, tmp_path):
-    file = page_with_a_quiz(tmp_path)
-    faults, tab = [], browser.new_page()
-    tab.set_default_timeout(5_000)
-    tab.on("console", lambda message: faults.append(message.text))
-    tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.goto(file.as_uri())
-    asked, items, status = questions(CHAPTER), tab.locator(".llmcourse-quiz > ol > li"), tab.get_by_role("status")
-    places = [next(i for i, option in enumerate(one["option"]) if option.get("right")) for one in asked]
-
-    def choose(question: int, option: int) -> None:
-        items.nth(question).locator("summary").nth(option).click()
-
-    def marks() -> list[str]:
-        return [items.nth(i).locator("> strong").inner_text().strip() for i in range(len(asked))]
-
-    assert status.inner_text().startswith(f"0 of {len(asked)} right")
-    choose(0, places[0])
-    choose(1, (places[1] + 1) % len(asked[1]["option"]))  # a wrong one first, and then the right one
-    choose(1, places[1])
+def test_what_was_chosen_first_is_kept_over_a_reload_until_it_is_forgotten(readers):
+    reader = readers()
+    reader.sees(0)
+    reader.choose(0, right=True)
+    reader.choose(1, right=False)  # a wrong one first, and then the right one
+    reader.choose(1, right=True)
     for _ in range(2):
-        tab.wait_for_function("document.querySelector('[role=status]').textContent.startsWith('1 of')")
-        assert marks()[:2] == ["\u2713", "\u2717"] and set(marks()[2:]) <= {""}
-        tab.reload()
-    assert items.first.locator("details[open]").count() == 0  # so that one can try again
-    tab.get_by_role("button", name="Forget").click()
-    assert status.inner_text().startswith("0 of") and set(marks()) == {""}
-    tab.reload()
-    assert status.inner_text().startswith("0 of")
-    assert faults == []
-    tab.close()
+        reader.sees(1)
+        assert reader.marks()[:2] == ["\u2713", "\u2717"] and set(reader.marks()[2:]) <= {""}
+        reader.tab.reload()
+    assert reader.items.first.locator("details[open]").count() == 0  # so that one can try again
+    reader.tab.get_by_role("button", name="Forget").click()
+    reader.sees(0)
+    assert set(reader.marks()) == {""}
+    reader.tab.reload()
+    reader.sees(0)
+
+
+@pytest.mark.slow
+def test_two_tabs_keep_what_was_chosen_in_either(readers):
+    first, second = readers(), readers()
+    first.choose(0, right=True)
+    second.sees(1)
+    second.choose(1, right=True)
+    first.sees(2)
+    second.tab.get_by_role("button", name="Forget").click()
+    first.sees(0)
+    first.choose(1, right=True)
+    second.sees(1)
+    assert second.marks()[:2] == ["", "\u2713"]
+
+
+@pytest.mark.slow
+def test_storage_that_shows_itself_as_empty_for_a_moment_loses_nothing(readers):
+    """A busy Chromium does so after some reloads: in 18 of 1,600 of a page on the disk."""
+    reader = readers()
+    reader.choose(0, right=True)
+    reader.sees(1)
+    reader.tab.add_init_script(
+        "const get = Storage.prototype.getItem; let asked = 0; Storage.prototype.getItem = function (key)"
+        " { return asked++ || !sessionStorage.empty ? get.call(this, key) : null }"
+    )
+    reader.tab.evaluate("sessionStorage.empty = 'yes'")
+    reader.tab.reload()
+    reader.sees(0)
+    reader.choose(1, right=True)
+    reader.sees(2)
+    reader.tab.evaluate("sessionStorage.clear()")
+    reader.tab.reload()
+    reader.sees(2)
+
+
+@pytest.mark.slow
+def test_an_answer_that_the_browser_opens_by_itself_is_no_choice(readers):
+    """As when a reader searches the page for a word."""
+    reader = readers()
+    reader.tab.evaluate("document.querySelector('details').open = true")
+    reader.tab.wait_for_timeout(200)  # it would count by then
+    reader.sees(0)
+    reader.items.nth(1).locator("summary").nth(reader.places[1]).press("Enter")  # a key is one
+    reader.sees(1)
+    assert reader.marks()[:2] == ["", "\u2713"]
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 // Keeps, in this browser, which questions of a page's quiz were answered right at the first choice.
 (() => {
   const PLACE = "llmcourse.quiz";
+  const stored = () => JSON.parse(localStorage.getItem(PLACE)) ?? {};
   let kept;
   try {
-    kept = JSON.parse(localStorage.getItem(PLACE)) ?? {};
-    localStorage.setItem(PLACE, JSON.stringify(kept));
+    kept = stored();
+    localStorage.setItem(`${PLACE}.asked`, ""); // never over what is kept: a busy Chromium may show that as empty for a moment
+    localStorage.removeItem(`${PLACE}.asked`);
   } catch {
     return; // a browser that keeps nothing: the quiz works as before
   }
@@ -28,23 +30,26 @@
         + (answered.length ? "Kept in this browser, and nowhere else." : "What you choose is kept in this browser, and nowhere else.");
       forget.hidden = !answered.length;
     };
-    const keep = () => {
+    const keep = (change) => {
+      try { kept = { ...stored(), ...kept }; } catch { /* shown as it was */ }
+      change();
       try { localStorage.setItem(PLACE, JSON.stringify(kept)); } catch { /* full: shown, and not kept */ }
       show();
     };
     for (const { options, key } of questions)
-      for (const option of options)
-        option.addEventListener("toggle", () => {
-          if (!option.open || key in kept) return;
-          kept[key] = option.querySelector("p")?.textContent.startsWith(tick.trim()) ?? false;
-          keep();
+      for (const option of options) // a click, or its key: what the browser opens by itself, to show a word, is no choice
+        option.querySelector("summary").addEventListener("click", () => {
+          const right = option.querySelector("p")?.textContent.startsWith(tick.trim()) ?? false;
+          if (!option.open && !(key in kept)) keep(() => { kept[key] = right; });
         });
     forget.addEventListener("click", () => {
-      for (const { key, options } of questions) {
-        delete kept[key];
-        for (const option of options) option.open = false;
-      }
-      keep();
+      for (const { options } of questions) for (const option of options) option.open = false;
+      keep(() => { for (const { key } of questions) delete kept[key]; });
+    });
+    addEventListener("storage", ({ key, newValue }) => { // another tab
+      if (key !== PLACE && key !== null) return;
+      kept = JSON.parse(newValue) ?? {};
+      show();
     });
     show();
   }
