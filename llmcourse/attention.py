@@ -299,7 +299,8 @@ class MultiHeadAttention(nn.Module):
             key, value = self._keys_and_values(x if context is None else context, start, context is None)
             if cache is not None:
                 key, value = cache.append(key, value)
-        key, value = share_heads(key, self.n_heads), share_heads(value, self.n_heads)
+        if self.n_kv_heads != self.n_heads:
+            key, value = share_heads(key, self.n_heads), share_heads(value, self.n_heads)
         return self.out(merge_heads(self.attend(query, key, value, mask)))
 
     def _keys_and_values(

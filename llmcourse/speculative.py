@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmcourse.generation import SamplingConfig, next_token_probabilities, penalise_repetition, stream
+from llmcourse.generation import SamplingConfig, next_token_probabilities, parts_at_hand, penalise_repetition, stream
 
 
 def accept_probability(p: Float[Tensor, "*batch V"], q: Float[Tensor, "*batch V"]) -> Float[Tensor, "*batch V"]:
@@ -104,20 +104,21 @@ def speculate(
     generator = None if config.seed is None else torch.Generator(device=tokens.device).manual_seed(config.seed)
     judge, scout = _Reader(target), _Reader(draft)
     end, drafted, accepted = tokens.shape[-1] + n_new, [], []
-    while tokens.shape[-1] < end:
-        # One token of each pass is the target's own, so the last one needs no draft.
-        n = min(n_drafts, end - tokens.shape[-1] - 1, judge.room(tokens.shape[-1]))
-        guessed, q = _guess(scout, tokens, n, config, generator)
-        p = _distributions(judge.read(guessed), guessed, n + 1, config)
-        new = _keep_or_replace(guessed[0, tokens.shape[-1] :], p, q, generator)
-        drafted.append(n)
-        accepted.append(len(new) - 1)
-        stops = torch.isin(new, torch.tensor(config.stop, dtype=new.dtype, device=new.device)).nonzero()
-        tokens = torch.cat([tokens, new[None, : int(stops[0]) + 1 if len(stops) else None]], dim=-1)
-        if len(stops):
-            break
-        for reader in (judge, scout):
-            reader.forget_beyond(tokens.shape[-1] - 1)  # the last token is read together with the next drafts
+    with parts_at_hand(target), parts_at_hand(draft):
+        while tokens.shape[-1] < end:
+            # One token of each pass is the target's own, so the last one needs no draft.
+            n = min(n_drafts, end - tokens.shape[-1] - 1, judge.room(tokens.shape[-1]))
+            guessed, q = _guess(scout, tokens, n, config, generator)
+            p = _distributions(judge.read(guessed), guessed, n + 1, config)
+            new = _keep_or_replace(guessed[0, tokens.shape[-1] :], p, q, generator)
+            drafted.append(n)
+            accepted.append(len(new) - 1)
+            stops = torch.isin(new, torch.tensor(config.stop, dtype=new.dtype, device=new.device)).nonzero()
+            tokens = torch.cat([tokens, new[None, : int(stops[0]) + 1 if len(stops) else None]], dim=-1)
+            if len(stops):
+                break
+            for reader in (judge, scout):
+                reader.forget_beyond(tokens.shape[-1] - 1)  # the last token is read together with the next drafts
     return Speculated(tokens=tokens, drafted=tuple(drafted), accepted=tuple(accepted))
 
 
@@ -134,6 +135,7 @@ class _Reader:
             self.cache, self.start = self.model.new_cache(), length - max(1, self.context // 2)
         return self.context - (length - self.start)
 
+    @torch.inference_mode()
     def read(self, tokens: Int[Tensor, "1 T"]) -> Float[Tensor, "new V"]:
         """The logits after each token that was not read before."""
         self.room(tokens.shape[-1])

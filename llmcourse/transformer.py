@@ -223,7 +223,7 @@ class TokenEmbedding(nn.Module):
         elif table is not None:
             places = torch.arange(start, start + tokens.shape[-1], device=tokens.device)
             x = x + table[(places - padding[:, None]).clamp(min=0)]
-        return self.dropout(x)
+        return self.dropout(x) if self.training else x
 
 
 class FeedForward(nn.Module):
@@ -299,16 +299,16 @@ class TransformerBlock(nn.Module):
 
         B / N neighbouring rows may share a row of the context, as the beams of a search do.
         """
-        x = self._add(x, self.attention_norm, lambda y: self.attention(y, mask=mask, cache=cache))
+        x = self._add(x, self.attention_norm, self.attention, mask=mask, cache=cache)
         if context is not None:
-            look = partial(self.cross_attention, context=context, mask=context_mask, cache=context_cache)
-            x = self._add(_rows_by_context(x, len(context)), self.cross_norm, look).view_as(x)
+            rows, told = _rows_by_context(x, len(context)), {"mask": context_mask, "cache": context_cache}
+            x = self._add(rows, self.cross_norm, self.cross_attention, context=context, **told).view_as(x)
         return x if self.feed_forward is None else self._add(x, self.feed_forward_norm, self.feed_forward)
 
-    def _add(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
+    def _add(self, x: Tensor, norm: nn.Module, layer: nn.Module, **told: Tensor | KVCache | None) -> Tensor:
         if self.norm_place == "pre":
-            return x + self._dropped(layer(norm(x)))
-        return norm(x + self._dropped(layer(x)))
+            return x + self._dropped(layer(norm(x), **told))
+        return norm(x + self._dropped(layer(x, **told)))
 
     def _dropped(self, x: Tensor) -> Tensor:
         """Dropout, left out where it would change nothing: of a single token its call takes longer than the sum."""

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmcourse.data import pad_rows, source_rows
+from llmcourse.generation import parts_at_hand
 from llmcourse.recording import record_attention
 from llmcourse.tokenizers import Tokenizer
 
@@ -58,7 +59,7 @@ def _limit(model: nn.Module, source: Tensor, max_new: int | None) -> int:
     return max_new
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def greedy_decode(
     model: nn.Module, source: Int[Tensor, "B S"], *, begin: int, end: int, max_new: int | None = None
 ) -> list[list[int]]:
@@ -71,17 +72,18 @@ def greedy_decode(
     new = torch.full((len(source), 1), begin, device=source.device)
     rows: list[list[int]] = [[] for _ in source]
     ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
-    for _ in range(_limit(model, source, max_new)):
-        new = model.decode(new, memory, source, cache)[:, -1].argmax(dim=-1, keepdim=True)
-        ended |= new[:, 0] == end
-        if ended.all():
-            break
-        for row in (~ended).nonzero()[:, 0].tolist():
-            rows[row].append(int(new[row]))
+    with parts_at_hand(model):
+        for _ in range(_limit(model, source, max_new)):
+            new = model.decode(new, memory, source, cache)[:, -1].argmax(dim=-1, keepdim=True)
+            ended |= new[:, 0] == end
+            if ended.all():
+                break
+            for row in (~ended).nonzero()[:, 0].tolist():
+                rows[row].append(int(new[row]))
     return rows
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def beam_search(
     model: nn.Module,
     source: Int[Tensor, "B S"],
@@ -106,18 +108,19 @@ def beam_search(
     beams = [_Beams(n_beams, length_penalty, end) for _ in source]
     memory, cache = model.encode(source), model.new_cache()
     new = torch.full((n_beams * len(source), 1), begin, device=source.device)
-    for _ in range(_limit(model, source, max_new)):
-        log_probabilities = model.decode(new, memory, source, cache)[:, -1].log_softmax(dim=-1)
-        so_far = torch.tensor([one.log_probabilities for one in beams], device=source.device)
-        totals = (so_far[..., None] + log_probabilities.unflatten(0, so_far.shape)).flatten(1)
-        best, places = totals.topk(n_beams)
-        parents, tokens = places // log_probabilities.shape[-1], places % log_probabilities.shape[-1]
-        for one, *kept in zip(beams, parents.tolist(), tokens.tolist(), best.tolist(), strict=True):
-            one.step(*kept)
-        if not any(one.live for one in beams):
-            break
-        _select(cache, (parents + n_beams * torch.arange(len(beams), device=source.device)[:, None]).flatten())
-        new = tokens.view(-1, 1)
+    with parts_at_hand(model):
+        for _ in range(_limit(model, source, max_new)):
+            log_probabilities = model.decode(new, memory, source, cache)[:, -1].log_softmax(dim=-1)
+            so_far = torch.tensor([one.log_probabilities for one in beams], device=source.device)
+            totals = (so_far[..., None] + log_probabilities.unflatten(0, so_far.shape)).flatten(1)
+            best, places = totals.topk(n_beams)
+            parents, tokens = places // log_probabilities.shape[-1], places % log_probabilities.shape[-1]
+            for one, *kept in zip(beams, parents.tolist(), tokens.tolist(), best.tolist(), strict=True):
+                one.step(*kept)
+            if not any(one.live for one in beams):
+                break
+            _select(cache, (parents + n_beams * torch.arange(len(beams), device=source.device)[:, None]).flatten())
+            new = tokens.view(-1, 1)
     return [one.result() for one in beams]
 
 

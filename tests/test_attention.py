@@ -443,6 +443,18 @@ def test_a_cache_that_a_gradient_needs_is_not_written_over():
     torch.testing.assert_close(key.grad, 2 * key.detach())
 
 
+def test_queries_alone_learn_through_a_cache():
+    """The keys ask for no gradient then, and are needed for that of the queries all the same."""
+    torch.manual_seed(0)
+    layer, x = MultiHeadAttention(8, 2), torch.randn(1, 2, 8)
+    layer.requires_grad_(False).query.weight.requires_grad_(True)
+    layer(x, mask=causal_mask(2)).sum().backward()
+    expected, layer.query.weight.grad = layer.query.weight.grad, None
+    cache = KVCache()
+    torch.cat([layer(x[:, i : i + 1], cache=cache) for i in range(2)], dim=1).sum().backward()
+    torch.testing.assert_close(layer.query.weight.grad, expected)
+
+
 def test_in_inference_mode_a_cache_makes_room_as_elsewhere():
     cache, new = KVCache(), torch.ones(1, 2, 1, 4)
     with torch.inference_mode():

@@ -19,6 +19,7 @@ from llmcourse.generation import (
     columns_first,
     generate,
     next_token_probabilities,
+    parts_at_hand,
     penalise_repetition,
     stream,
 )
@@ -284,6 +285,75 @@ def steps(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     return taken
+
+
+@pytest.fixture
+def lookups(monkeypatch):
+    """The names that torch looked up in its own dictionaries, after Python had found no attribute."""
+    names, look = [], nn.Module.__getattr__
+    monkeypatch.setattr(nn.Module, "__getattr__", lambda self, name: names.append(name) or look(self, name))
+    return names
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_while_a_text_is_written_layers_and_weights_are_at_hand(lookups, positions):
+    torch.manual_seed(0)
+    model = GPT(TransformerConfig(n_vocab=11, context=8, d_model=16, n_heads=2, positions=positions, n_kv_heads=1))
+    writing = stream(model, torch.tensor([[1, 2]]), 5)
+    next(writing)
+    lookups.clear()
+    next(writing)
+    assert set(lookups) <= {"cos", "sin", "table"}  # tensors that a module may exchange unseen
+    writing.close()
+    model.blocks[0].attention.query.weight  # noqa: B018
+    assert lookups[-4:] == ["blocks", "attention", "query", "weight"]
+
+
+def test_a_text_that_is_left_in_the_midst_leaves_a_model_as_it_was():
+    model = small_gpt()
+    before = [set(vars(module)) for module in model.modules()]
+    first, second = (stream(model, torch.tensor([[1, 2]]), 5) for _ in range(2))
+    next(first)
+    next(second)
+    first.close()
+    next(second)  # the other text goes on
+    with pytest.raises(ZeroDivisionError), parts_at_hand(model):
+        raise ZeroDivisionError
+    del second
+    assert [set(vars(module)) for module in model.modules()] == before
+
+
+def test_what_is_exchanged_while_a_text_is_written_counts_at_once():
+    model, prompt, greedy = small_gpt(context=20), torch.tensor([[1, 2]]), SamplingConfig(temperature=0.0)
+    says_three, says_four = torch.zeros(11, 16), torch.zeros(11, 16)
+    model.norm = nn.LayerNorm(16, elementwise_affine=True)
+    with torch.no_grad():
+        model.norm.weight.zero_()
+        model.norm.bias.fill_(1)
+    says_three[3], says_four[4] = 1, 1
+    writing = stream(model, prompt, 4, greedy)
+    next(writing)
+    model.head.weight = nn.Parameter(says_three)  # another weight
+    assert next(writing).item() == 3
+    model.head = nn.Linear(16, 11, bias=False)  # another layer
+    model.head.weight = nn.Parameter(says_four)
+    assert next(writing).item() == 4
+    model.head.register_forward_hook(lambda *_: 5 * torch.eye(11)[None, 5:6])
+    assert next(writing).item() == 5
+    writing.close()
+    assert isinstance(model.head, nn.Linear) and torch.equal(model.head.weight, says_four)
+    assert "head" not in vars(model) and "weight" not in vars(model.head)
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(seed=0), SamplingConfig(temperature=0.0, stop=(3,)),
+                                    SamplingConfig(repetition_penalty=1.5, top_k=3)])  # fmt: skip
+def test_what_was_written_can_be_learned_from(config):
+    """Tensors that are made in inference mode could not."""
+    model = small_gpt(context=20)
+    tokens = generate(model, torch.tensor([[1, 2], [2, 1]]), 8, config)
+    assert not tokens.is_inference()
+    next_token_loss(model.train(), Batch(tokens[:, :-1], tokens[:, 1:])).backward()
+    assert model.head.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("tied", [False, True])
