@@ -366,7 +366,7 @@ def _fingerprint(config: TrainConfig, model: nn.Module) -> dict:
         of_part = dict(asdict(own)) if is_dataclass(own) else {}
         if not type(part).__module__.startswith("torch.") or isinstance(part, nn.Dropout):
             plain = {one: value for one, value in vars(part).items() if type(value) in (bool, int, float, str)}
-            of_part |= {one: value for one, value in plain.items() if one != "training"}
+            of_part |= {one: value for one, value in plain.items() if one not in ("training", "merged")}
         settings |= {".".join(filter(None, ("model", name, one))): value for one, value in of_part.items()}
     settings["model.dtype"] = sorted({str(weight.dtype) for weight in model.parameters()})
     return json.loads(json.dumps(settings, default=str))  # as a file gives them back

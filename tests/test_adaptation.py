@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import repeat
 
 import pytest
 import torch
@@ -274,6 +275,18 @@ def test_weights_are_not_loaded_into_a_merged_change():
         model.load_state_dict(saved)
     unmerge_lora(model)
     model.load_state_dict(saved)
+
+
+def test_a_training_of_a_merged_change_goes_on_once_it_is_unmerged(tmp_path):
+    model = small_gpt()
+    add_lora(model, ["query"], 2, 4)
+    config = {"checkpoint": tmp_path / "lora.pt"}
+    list(train(model, repeat(BATCH), next_token_loss, TrainConfig(steps=2, **config)))
+    merge_lora(model)
+    with pytest.raises(ValueError, match="call unmerge_lora"):
+        list(train(model, repeat(BATCH), next_token_loss, TrainConfig(steps=2, **config)))
+    unmerge_lora(model)
+    assert list(train(model, repeat(BATCH), next_token_loss, TrainConfig(steps=2, **config))) == []  # it was over
 
 
 def test_a_rounded_layer_takes_no_change():

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from functools import cache
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -31,6 +31,7 @@ from llmcourse.tokenizers import (
     viterbi,
     wordpiece_score,
 )
+from llmcourse.tokenizers.bpe import GPT2_WORDS, gpt2_words
 from llmcourse.tokenizers.unigram import em_step, expected_counts, prune, seed_pieces
 from llmcourse.tokenizers.wordpiece import covering_alphabet
 
@@ -280,6 +281,46 @@ def test_bpe_merges_the_most_frequent_pair_of_the_whole_text_at_each_step():
         counts = count_pairs(words)
         assert merge == min(counts, key=lambda pair: (-counts[pair], ids[pair[0]], ids[pair[1]]))
         words = Counter({merge_pair(word, merge): count for word, count in words.items()})
+
+
+def test_plain_ascii_is_cut_into_the_same_words_by_another_engine():
+    ascii_only = [chr(i) for i in range(128)]
+    for pair in product(ascii_only, repeat=2):
+        assert gpt2_words("".join(pair)) == GPT2_WORDS.findall("".join(pair))
+    for part in product("'s 1!\n\t\x1c", repeat=6):
+        assert gpt2_words("".join(part)) == GPT2_WORDS.findall("".join(part))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_of_a_long_text_are_cut_where_no_word_goes_on(seed):
+    generator = random.Random(seed)
+    signs = [
+        "a",
+        "b",
+        "'s",
+        "1",
+        "!",
+        "_",
+        " ",
+        "  ",
+        "\n",
+        "\t",
+        "\x0b",
+        "\x1c",
+        "\x85",
+        "\xa0",
+        "\u2003",
+        "\xe9",
+        "\u0663",
+        "\u5b57",
+    ]
+    weights = [9, 9, 2, 2, 2, 1, 6, 1, 2, 1] + [
+        generator.choice([0, 0.1, 1])
+    ] * 8  # few, some or many that are not ASCII
+    text = "".join(generator.choices(signs, weights, k=8_000))
+    assert gpt2_words(text) == GPT2_WORDS.findall(text)
+    no_break = text.replace(" ", "").replace("\n", "")
+    assert gpt2_words(no_break) == GPT2_WORDS.findall(no_break)
 
 
 def test_bpe_applies_the_earliest_merge_first_not_the_longest_piece():

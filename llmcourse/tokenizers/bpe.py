@@ -7,6 +7,7 @@ Merges and ids are those of the Hugging Face library `tokenizers`, ties included
 
 import heapq
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -20,8 +21,19 @@ Symbol = TypeVar("Symbol", str, bytes, int)
 
 # A contraction; letters, digits or other signs, with the space before them; white space. Nothing is left out.
 GPT2_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+# The same for text of plain ASCII, and a block of text that ends before a space or a new line, where no word goes on.
+_ASCII_WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[a-zA-Z]+| ?[0-9]+| ?[^\sa-zA-Z0-9]+|\s+(?!\S)|\s+", re.ASCII)
+_BLOCK = re.compile(r".{1024}.*?[!-~](?=[ \n])|.+", re.DOTALL)
 _PRINTABLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 BYTES = tuple(bytes([b]) for b in sorted(range(256), key=lambda b: (b not in _PRINTABLE, b)))  # GPT-2's order
+
+
+def gpt2_words(text: str) -> list[str]:
+    """`GPT2_WORDS.findall(text)`, block by block: where a block is plain ASCII, Python's own `re` cuts it in half the time."""
+    words: list[str] = []
+    for block in _BLOCK.findall(text):
+        words += (_ASCII_WORDS if block.isascii() else GPT2_WORDS).findall(block)
+    return words
 
 
 def count_pairs(words: Mapping[tuple, int]) -> Counter[tuple]:
@@ -124,7 +136,7 @@ class BPETokenizer(Tokenizer):
 
         The most frequent pair is merged first; among equals, the one with the smallest ids.
         """
-        words = word_counts(text, GPT2_WORDS.findall(checked_text(text)))
+        words = word_counts(text, gpt2_words(checked_text(text)))
         room = room_for_pieces(vocab_size, special_tokens, len(BYTES), "256 bytes")
         pieces = list(BYTES)
         ids = {piece: i for i, piece in enumerate(pieces)}
@@ -149,7 +161,7 @@ class BPETokenizer(Tokenizer):
         return cls(merges, special_tokens)
 
     def _words(self, text: str) -> list[str]:
-        return GPT2_WORDS.findall(text)
+        return gpt2_words(text)
 
     def _encode_word(self, word: str) -> list[int]:
         """Do what training did, in the order in which it did it: the earliest merge first."""
