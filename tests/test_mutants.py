@@ -116,8 +116,11 @@ TOKENIZERS = [
     ("bpe.py", "if difference]", "if difference > 0]"),
     ("bpe.py", "pieces = list(BYTES)", "pieces = sorted(BYTES)"),
     ("bpe.py", "key=lambda b: (b not in _PRINTABLE, b)", "key=lambda b: b"),
-    ("bpe.py", "|\\s+(?!\\S)|\\s+", "|\\s+"),
-    ("bpe.py", "'s|'t|'re|'ve|'m|'ll|'d|", ""),
+    ("bpe.py", "\\p{N}]+|\\s+(?!\\S)|\\s+", "\\p{N}]+|\\s+"),
+    ("bpe.py", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}", " ?\\p{L}"),
+    ("bpe.py", "0-9]+|\\s+(?!\\S)|\\s+", "0-9]+|\\s+"),
+    ("bpe.py", "'s|'t|'re|'ve|'m|'ll|'d| ?[a-z", " ?[a-z"),
+    ("bpe.py", "[!-~](?=[ \\n])|", "(?=[ \\n])|"),
     (
         "bpe.py",
         "key=lambda pair: self._ranks.get(pair, math.inf)",
